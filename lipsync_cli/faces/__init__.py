@@ -1,0 +1,1 @@
+"""Faces in pictures: detection, landmarks, tracks, aligned crops and the way back."""

@@ -1,0 +1,337 @@
+"""Following faces through a video: aligned crops with a short delay, bounded memory and few network calls.
+
+A face is detected now and then and at the start of a shot; in between its landmarks are read around where they were, on
+every `mesh_every`-th frame (a key frame), and interpolated over the frames between. The alignment is smoothed over time
+without lag, which is why a crop comes out about a quarter of a second after its frame went in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lipsync_cli.faces.align import CropGeometry, cut, fit_similarity, smooth_matrices
+from lipsync_cli.faces.crops import FaceCrop, box_of, mouth_open, yaw_deg
+from lipsync_cli.faces.detector import Detection, FaceDetector
+from lipsync_cli.faces.mesh import FaceMesh, Mesh, Region, region_of_detection, region_of_points
+
+
+class TimedImage(Protocol):
+    """A frame: its time in seconds and its RGB picture (H, W, 3) uint8."""
+
+    @property
+    def time(self) -> Fraction: ...
+
+    @property
+    def image(self) -> np.ndarray: ...
+
+
+class FaceReader(Protocol):
+    """Networks, loaded, that find faces and read their landmarks."""
+
+    def find(self, image: np.ndarray) -> list[Detection]: ...
+
+    def find_small(self, image: np.ndarray) -> list[Detection]: ...
+
+    def read(self, image: np.ndarray, region: Region) -> Mesh: ...
+
+
+class FaceSource(Protocol):
+    """What `follow_faces` loads its networks from."""
+
+    def load(self) -> FaceReader: ...
+
+
+@dataclass(frozen=True)
+class FaceModels:
+    """Files of the default detector (BlazeFace full range) and mesh (face mesh v2)."""
+
+    detector: Path
+    mesh: Path
+
+    def load(self) -> FaceReader:
+        """Raises: WeightsError when a file is missing or unreadable."""
+        return _BlazeReader(FaceDetector(self.detector), FaceMesh(self.mesh))
+
+
+class _BlazeReader:
+    def __init__(self, detector: FaceDetector, mesh: FaceMesh) -> None:
+        self.find, self.find_small, self.read = detector.find, detector.find_small, mesh.read
+
+
+@dataclass(frozen=True)
+class FollowConfig:
+    """How faces are followed.
+
+    geometry: the crop.  mesh_every: landmarks are read on each such frame of a shot and interpolated between.
+    detect_every_s: new faces are looked for this often, and at every key frame while a face has just been lost.
+    look_closer_every_s: how often small faces are looked for while no face is known.
+    forget_after_s: a face found again within this time keeps its id.  sigma_s: of the smoothing of the alignment.
+    min_score: below it there is no face.  max_faces: the largest are followed.
+    """
+
+    geometry: CropGeometry = CropGeometry()
+    mesh_every: int = 2
+    detect_every_s: float = 0.5
+    look_closer_every_s: float = 1.0
+    forget_after_s: float = 0.5
+    sigma_s: float = 0.08
+    min_score: float = 0.5
+    max_faces: int = 8
+
+    @property
+    def reach_s(self) -> float:
+        """How far the smoothing looks ahead and back."""
+        return 3 * self.sigma_s
+
+
+def follow_faces(
+    frames: Iterable[TimedImage],
+    is_cut: Callable[[np.ndarray], bool],
+    models: FaceSource,
+    config: FollowConfig | None = None,
+) -> Iterator[FaceCrop]:
+    """Crops of every face of a video, in order of time, as the frames stream by.
+
+    is_cut: called once with each picture in order; True where it starts a new shot. A face gets a new id in each shot.
+    Landmarks and `to_crop` are in pixels of the pictures given: scale them up when those were scaled down.
+    A face that is lost for a moment has no crops for that time.
+    Raises: WeightsError when the networks cannot be loaded.
+    """
+    follower = _Follower(models.load(), config or FollowConfig())
+    for frame in frames:
+        if is_cut(frame.image):
+            yield from follower.end_shot()
+        yield from follower.take(frame)
+    yield from follower.end_shot()
+
+
+@dataclass
+class _Run:
+    """An unbroken stretch of one track: its alignment over time, as far as smoothing needs it."""
+
+    track_id: int
+    times: deque[Fraction] = field(default_factory=deque)
+    matrices: deque[np.ndarray] = field(default_factory=deque)
+
+
+@dataclass
+class _Face:
+    """A face being followed: its latest landmarks, and since when it is lost."""
+
+    run: _Run
+    mesh: Mesh
+    time: Fraction
+    lost: bool = False
+
+
+@dataclass
+class _Moment:
+    """A frame waiting for its crops."""
+
+    frame: TimedImage
+    sightings: list[tuple[_Run, Mesh]] = field(default_factory=list)
+
+
+class _Follower:
+    def __init__(self, reader: FaceReader, config: FollowConfig) -> None:
+        self._reader = reader
+        self._config = config
+        self._ids = count()
+        self._shot = 0
+        self._start_shot()
+
+    def _start_shot(self) -> None:
+        self._faces: list[_Face] = []
+        self._moments: deque[_Moment] = deque()
+        self._since_key: list[_Moment] = []  # frames whose landmarks await the next key frame
+        self._num_frames = 0
+        self._looked: Fraction | None = None
+        self._looked_closer: Fraction | None = None
+
+    def take(self, frame: TimedImage) -> Iterator[FaceCrop]:
+        """Take the next frame of the shot; give the crops that became ready."""
+        moment = _Moment(frame)
+        self._moments.append(moment)
+        self._since_key.append(moment)
+        if self._num_frames % self._config.mesh_every == 0:
+            self._read_key_frame()
+            ready_until = frame.time - Fraction(self._config.reach_s)
+            while self._moments and self._moments[0].frame.time <= ready_until:
+                yield from self._crops(self._moments.popleft())
+        self._num_frames += 1
+
+    def end_shot(self) -> Iterator[FaceCrop]:
+        """Give the crops still waiting; the next frame starts a new shot."""
+        if self._since_key:
+            self._read_key_frame()
+        while self._moments:
+            yield from self._crops(self._moments.popleft())
+        self._shot += self._num_frames > 0
+        self._start_shot()
+
+    def _read_key_frame(self) -> None:
+        *between, moment = self._since_key
+        self._since_key = []
+        before = {id(face.run): (face.mesh, face.time) for face in self._faces if not face.lost}
+        self._read_again(moment.frame)
+        if self._detection_is_due(moment.frame.time):
+            self._detect(moment.frame)
+        self._forget(moment.frame.time)
+        for face in self._faces:
+            if face.lost:
+                continue
+            if id(face.run) in before:
+                for passed in between:
+                    mesh = _interpolate(*before[id(face.run)], face.mesh, face.time, passed.frame.time)
+                    self._sight(passed, face.run, mesh)
+            self._sight(moment, face.run, face.mesh)
+
+    def _sight(self, moment: _Moment, run: _Run, mesh: Mesh) -> None:
+        moment.sightings.append((run, mesh))
+        run.times.append(moment.frame.time)
+        run.matrices.append(fit_similarity(mesh.points[None], self._config.geometry)[0])
+
+    def _read_again(self, frame: TimedImage) -> None:
+        """Read the landmarks of known faces around where they were."""
+        moved: list[tuple[float, _Face, Mesh]] = []
+        for face in self._faces:
+            if face.lost:
+                continue
+            mesh = self._reader.read(frame.image, region_of_points(face.mesh.points))
+            if mesh.score < self._config.min_score:
+                face.lost = True
+            else:
+                moved.append((_distance(face.mesh.points, mesh.points), face, mesh))
+        kept: list[_Face] = []
+        for _, face, mesh in sorted(moved, key=lambda row: row[0]):
+            # Where one face hides another both may be read off the one in front: it belongs to the one that moved least.
+            if any(_distance(mesh.points, other.mesh.points) < 0.3 for other in kept):
+                face.lost = True
+                continue
+            face.mesh, face.time = mesh, frame.time
+            kept.append(face)
+
+    def _detection_is_due(self, time: Fraction) -> bool:
+        return (
+            self._looked is None
+            or any(face.lost for face in self._faces)
+            or time - self._looked >= Fraction(self._config.detect_every_s)
+        )
+
+    def _detect(self, frame: TimedImage) -> None:
+        """Look for faces that are not followed: lost ones take up their track, others start one."""
+        self._looked = frame.time
+        found = self._reader.find(frame.image)
+        if not found and not self._faces and self._closer_look_is_due(frame.time):
+            self._looked_closer = frame.time
+            found = self._reader.find_small(frame.image)
+        seen = [face for face in self._faces if not face.lost]
+        fresh: list[Mesh] = []
+        for detection in sorted(found, key=lambda one: -float(one.box[3] - one.box[1])):
+            if len(seen) + len(fresh) >= self._config.max_faces:
+                break
+            if any(_covers(face.mesh.points, detection) for face in seen):
+                continue
+            mesh = self._read_new(frame.image, detection)
+            known = [face.mesh for face in seen] + fresh
+            if mesh and all(_distance(mesh.points, other.points) > 0.3 for other in known):
+                fresh.append(mesh)
+        self._adopt(fresh, frame.time)
+
+    def _closer_look_is_due(self, time: Fraction) -> bool:
+        return self._looked_closer is None or time - self._looked_closer >= Fraction(
+            self._config.look_closer_every_s
+        )
+
+    def _read_new(self, image: np.ndarray, detection: Detection) -> Mesh | None:
+        mesh = self._reader.read(image, region_of_detection(detection))
+        if mesh.score < self._config.min_score:
+            return None
+        mesh = self._reader.read(
+            image, region_of_points(mesh.points)
+        )  # the detection's region is a rough one
+        return mesh if mesh.score >= self._config.min_score else None
+
+    def _adopt(self, fresh: list[Mesh], time: Fraction) -> None:
+        pairs = sorted(
+            (_distance(face.mesh.points, mesh.points), i, j)
+            for i, face in enumerate(self._faces)
+            for j, mesh in enumerate(fresh)
+            if face.lost and _same_size(face.mesh.points, mesh.points)
+        )
+        left = dict(enumerate(fresh))
+        for distance, i, j in pairs:
+            face = self._faces[i]
+            if distance < 1 and face.lost and j in left:
+                # A new run: smoothing must not reach across the gap.
+                self._faces[i] = _Face(_Run(face.run.track_id), left.pop(j), time)
+        self._faces += [_Face(_Run(next(self._ids)), mesh, time) for mesh in left.values()]
+
+    def _forget(self, time: Fraction) -> None:
+        limit = Fraction(self._config.forget_after_s)
+        self._faces = [face for face in self._faces if not face.lost or time - face.time <= limit]
+
+    def _crops(self, moment: _Moment) -> Iterator[FaceCrop]:
+        time, image = moment.frame.time, moment.frame.image
+        for run, mesh in moment.sightings:
+            matrix = self._smoothed(run, time)
+            yield FaceCrop(
+                track_id=run.track_id,
+                shot=self._shot,
+                time=time,
+                image=cut(image, matrix, self._config.geometry.side_px),
+                to_crop=matrix,
+                landmarks=mesh.points,
+                score=mesh.score,
+                yaw_deg=yaw_deg(mesh.points),
+                mouth_open=mouth_open(mesh.points),
+            )
+
+    def _smoothed(self, run: _Run, time: Fraction) -> np.ndarray:
+        reach = Fraction(self._config.reach_s)
+        while run.times[0] < time - reach:
+            run.times.popleft()
+            run.matrices.popleft()
+        window = [i for i, other in enumerate(run.times) if other <= time + reach]
+        times_s = np.array([float(run.times[i] - time) for i in window])
+        matrices = np.stack([run.matrices[i] for i in window])
+        return smooth_matrices(matrices, times_s, self._config.sigma_s)[int(abs(times_s).argmin())]
+
+
+def _interpolate(first: Mesh, first_time: Fraction, last: Mesh, last_time: Fraction, time: Fraction) -> Mesh:
+    part = np.float32((time - first_time) / (last_time - first_time))
+    points = first.points + part * (last.points - first.points)
+    return Mesh(points, min(first.score, last.score))
+
+
+def _size(points: np.ndarray) -> float:
+    box = box_of(points)
+    return float(max(box[2] - box[0], box[3] - box[1]))
+
+
+def _center(points: np.ndarray) -> np.ndarray:
+    box = box_of(points)
+    return (box[:2] + box[2:]) / 2
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Between the centres of two faces, in sizes of the larger."""
+    return float(np.linalg.norm(_center(one) - _center(other))) / max(_size(one), _size(other), 1e-6)
+
+
+def _same_size(one: np.ndarray, other: np.ndarray) -> bool:
+    return 1 / 1.5 < _size(one) / max(_size(other), 1e-6) < 1.5
+
+
+def _covers(points: np.ndarray, detection: Detection) -> bool:
+    """Whether a detection is of the face with these landmarks: its eyes, nose and mouth lie about in their middle."""
+    middle = detection.points[:4].mean(0)
+    return float(np.linalg.norm(middle - _center(points))) < 0.4 * _size(points)
