@@ -1,0 +1,1 @@
+"""Sound as numbers: loading on the container's timeline, mel spectra, voice activity."""

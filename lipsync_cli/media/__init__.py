@@ -1,0 +1,1 @@
+"""Files in and out: probing, frames by timestamp, shot cuts, and fixed copies of a file."""
