@@ -1,0 +1,63 @@
+"""Published lip reading weights → ours, strictly.
+
+Our names are those of the current Auto-AVSR code. The older layout (Auto-AVSR's first release, VSR for
+Multiple Languages) keeps the front end and the projection inside the encoder. Both are the same network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from lipsync_cli.core.errors import WeightsError
+from lipsync_cli.networks.vsr.model import LipReader
+
+OLDER_PREFIXES = {"encoder.frontend.": "frontend.", "encoder.embed.0.": "proj_encoder."}
+
+
+def from_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names of either published layout → ours; names that belong to neither are left for `load` to refuse.
+
+    Raises: WeightsError when two published names become one.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        ours = _renamed(name, OLDER_PREFIXES)
+        if ours in renamed:
+            raise WeightsError(f'The weights hold "{ours}" in two layouts at once.')
+        renamed[ours] = tensor
+    return renamed
+
+
+def to_older_layout(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Our names → the older published layout."""
+    return {_renamed(name, {b: a for a, b in OLDER_PREFIXES.items()}): t for name, t in state.items()}
+
+
+def load(model: LipReader, state: Mapping[str, torch.Tensor]) -> None:
+    """Give the model these weights, under our names, every one of them and no other.
+
+    Raises: WeightsError naming what is missing, unknown or of another shape; the model is then unchanged.
+    """
+    wanted = model.state_dict()
+    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    misshaped = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
+    if missing:
+        raise WeightsError(f'The weights lack "{missing[0]}" ({len(missing)} missing).')
+    if unknown:
+        raise WeightsError(
+            f'The weights hold "{unknown[0]}", which no lip reader has ({len(unknown)} unknown).'
+        )
+    if misshaped:
+        name = misshaped[0]
+        shapes = f"{list(state[name].shape)} where {list(wanted[name].shape)} is wanted"
+        raise WeightsError(f'The weights\' "{name}" is {shapes} ({len(misshaped)} misshaped).')
+    model.load_state_dict(state)
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
