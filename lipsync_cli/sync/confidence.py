@@ -30,8 +30,11 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Spread:
-    """What resampling says. low_ms, high_ms: the interval of the lead. agreement: share of replicates within a
-    frame of the estimate, 0..1. score_error: standard error of max - median of the curve.
+    """What resampling says.
+
+    low_ms, high_ms: the interval of the lead.  agreement: share of replicates within a frame of the estimate,
+    0..1.
+    score_error: standard error of max - median of the curve.
     """
 
     low_ms: float
@@ -41,7 +44,7 @@ class Spread:
 
 
 def time_blocks(band: Band, block_s: float) -> Blocks:
-    """Cut the frames that have any valid pair into blocks of block_s seconds; a short rest joins the last block.
+    """Cut the frames that have any valid pair into blocks of block_s seconds; a rest joins the last block.
 
     A clip too short for MIN_BLOCKS of them gets shorter blocks, down to SHORTEST_BLOCK_S.
     """
@@ -69,21 +72,28 @@ def bootstrap(
     count = len(blocks.sums)
     if count < 2:
         return Spread(float(leads_ms[0]), float(leads_ms[-1]), 0.0, float("inf"))
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count),
-    replicates).astype(float) curves = masked_mean(draws @ blocks.sums, draws @ blocks.counts) whole =
-    masked_mean(blocks.sums.sum(axis=0), blocks.counts.sum(axis=0)) estimate = float(peak_leads_ms(leads_ms,
-    whole, half_width_ms)) away_ms = peak_leads_ms(leads_ms, curves, half_width_ms) - estimate tail = (1 -
-    level) / 2 stretch = stats.t.ppf(1 - tail, count - 1) / stats.norm.ppf(1 - tail) * np.sqrt(count / (count
-    - 1)) low, high = np.quantile(away_ms, [tail, 1 - tail]) * stretch return Spread(
+    draws = (
+        np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), replicates).astype(float)
+    )
+    curves = masked_mean(draws @ blocks.sums, draws @ blocks.counts)
+    whole = masked_mean(blocks.sums.sum(axis=0), blocks.counts.sum(axis=0))
+    estimate = float(peak_leads_ms(leads_ms, whole, half_width_ms))
+    away_ms = peak_leads_ms(leads_ms, curves, half_width_ms) - estimate
+    tail = (1 - level) / 2
+    few = np.sqrt(count / (count - 1))
+    stretch = stats.t.ppf(1 - tail, count - 1) / stats.norm.ppf(1 - tail) * few
+    low, high = np.quantile(away_ms, [tail, 1 - tail]) * stretch
+    scores = np.nanmax(curves, axis=1) - np.nanmedian(curves, axis=1)
+    return Spread(
         low_ms=max(estimate + min(low, 0.0), float(leads_ms[0])),
         high_ms=min(estimate + max(high, 0.0), float(leads_ms[-1])),
         agreement=float(np.mean(np.abs(away_ms) <= NEAR_MS)),
-        score_error=float(np.std([peak_score(curve) for curve in curves]) * np.sqrt(count / (count - 1))),
+        score_error=float(scores.std() * few),
     )
 
 
 def peak_score(curve: np.ndarray) -> float:
-    """max - median: LSE-C for a curve of cosines (there it is median - min of distances). 0 when nothing is known."""
+    """max - median of a curve of cosines: LSE-C (median - min of distances) turned over. 0: all unknown."""
     known = curve[np.isfinite(curve)]
     return float(known.max() - np.median(known)) if len(known) else 0.0
 
@@ -110,7 +120,7 @@ def chance_of_peak(blocks: Blocks, leads_ms: np.ndarray) -> float:
 
 
 def _block_test(blocks: Blocks, top: int, outside: np.ndarray) -> float:
-    """One-sided t test over blocks: similarity at the peak against the mean of the background."""
+    """One-sided t test over blocks: similarity at the peak against the mean background."""
     background = blocks.counts[:, outside].sum(axis=1)
     weight = blocks.counts[:, top] * (background > 0)
     used = weight > 0
@@ -126,7 +136,7 @@ def _block_test(blocks: Blocks, top: int, outside: np.ndarray) -> float:
 
 
 def _ripple_test(curve: np.ndarray, top: int, outside: np.ndarray) -> float:
-    """One-sided t test: the peak against the spread of the background curve, counting its independent ripples."""
+    """One-sided t test: the peak against the background curve, counting its independent ripples."""
     background = curve[outside] - curve[outside].mean()
     spread = background.std(ddof=1)
     if spread < 1e-12:

@@ -9,7 +9,14 @@ import numpy as np
 from scipy import stats
 from scipy.signal import find_peaks
 
-from lipsync_cli.sync.confidence import LOBE_MS, Spread, bootstrap, chance_of_peak, peak_score, time_blocks
+from lipsync_cli.sync.confidence import (
+    LOBE_MS,
+    Spread,
+    bootstrap,
+    chance_of_peak,
+    peak_score,
+    time_blocks,
+)
 from lipsync_cli.sync.curve import masked_mean, peak_leads_ms
 from lipsync_cli.sync.reasons import Evidence, Reason, Thresholds, reasons_to_doubt
 from lipsync_cli.sync.similarity import FRAME_RATE, Band, banded_similarity
@@ -17,12 +24,13 @@ from lipsync_cli.sync.similarity import FRAME_RATE, Band, banded_similarity
 
 @dataclass(frozen=True)
 class LeadConfig:
-    """How to measure. bias_ms and systematic_ms belong to a network and are found on clips known to be in sync.
+    """How to measure.
 
     max_lead_ms: range searched, both ways.  half_width_ms: reach of the parabola at the peak.  block_s:
     seconds of usable frames that stand or fall together in resampling.  level: of the interval, 0..1.
-    bias_ms: subtracted from every lead.  systematic_ms: standard deviation of the error that more footage of
-    the same clip does not remove; widens the interval.
+    bias_ms, systematic_ms belong to a network and are found on clips known to be in sync: bias_ms is
+    subtracted from every lead; systematic_ms, the standard deviation of the error that more footage of the
+    same clip does not remove, widens the interval.
     """
 
     max_lead_ms: float = 600.0
@@ -43,9 +51,10 @@ class LeadEstimate:
     audio_lead_ms: > 0 is EARLY; the delay to apply to the sound; NaN when nothing could be compared.
     interval_low_ms, interval_high_ms: around it, at LeadConfig.level.
     confidence: 0..1, roughly the probability that the true lead is within one 25 Hz frame: the odds that the
-    peak is no accident, times the share of resampled clips that agree. score: max - median of the curve
-    (cosine).  score_error: its standard error. curve_leads_ms, curve: (L,) the lag curve, NaN where too few
-    frames support a lead. reasons: empty = trust.  n_frames_used: video frames with anything to compare.
+        peak is no accident, times the share of resampled clips that agree.
+    score: max - median of the curve (cosine).  score_error: its standard error.
+    curve_leads_ms, curve: (L,) the lag curve, NaN where too few frames support a lead.
+    reasons: empty = trust.  n_frames_used: video frames with anything to compare.
     """
 
     audio_lead_ms: float
@@ -184,7 +193,7 @@ def _curve_evidence(
 
 
 def rival_share(leads_ms: np.ndarray, curve: np.ndarray) -> float:
-    """Height above the median of the best other peak, as a share of the best peak's. 0 when there is no other.
+    """Height above the median of the best other peak, as a share of the best peak's; 0 without another.
 
     Another peak is a local maximum, the ends of the range included, outside the best peak's own lobe.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NO_MATCH = "the sound matches this mouth no better than chance (voice-over, someone off screen, another face)"
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -58,35 +60,30 @@ class Reason:
 
 def reasons_to_doubt(evidence: Evidence, limits: Thresholds) -> tuple[Reason, ...]:
     """Every reason that applies, those about the clip first, those about the curve after."""
+    seconds = f"{evidence.usable_s or 0:.1f} s"
     clip = [
         (_above(evidence.silent_share, limits.silent_share), "silence", "the sound is silent"),
-        (_below(evidence.speech_share, limits.speech_share), "no-speech", "there is hardly any speech in the
-        sound"), (_above(evidence.music_share, limits.music_share), "music", "most of the sound is music"),
+        (_below(evidence.speech_share, limits.speech_share), "no-speech", "there is hardly any speech"),
+        (_above(evidence.music_share, limits.music_share), "music", "most of the sound is music"),
         (_below(evidence.mouth_motion, limits.mouth_motion), "still-mouth", "the mouth hardly moves"),
-        (_above(evidence.profile_share, limits.profile_share), "profile", "the face is mostly seen from the
-        side"), (
+        (_above(evidence.profile_share, limits.profile_share), "profile", "the face is seen from the side"),
+        (
             _below(evidence.usable_s, limits.usable_s),
             "too-short",
-            f"only {evidence.usable_s or 0:.1f} s of face and sound can be compared (at least
-            {limits.usable_s:g} s needed)",
+            f"only {seconds} of face and sound to compare",
         ),
     ]
+    rivals = _above(evidence.rival_share, limits.rival_share) or _below(evidence.agreement, limits.agreement)
     curve = [
-        (
-            _above(evidence.chance, limits.chance),
-            "no-match",
-            "the sound matches this mouth no better than chance: a voice-over, someone off screen, or another
-            face",
-        ),
+        (_above(evidence.chance, limits.chance), "no-match", NO_MATCH),
         (_below(evidence.score, limits.score), "flat-curve", "every lead fits nearly equally well"),
+        (rivals, "several-peaks", "several leads fit about equally well, as with a steady rhythm"),
         (
-            _above(evidence.rival_share, limits.rival_share) or _below(evidence.agreement, limits.agreement),
-            "several-peaks",
-            "several leads fit about equally well, as with a steady rhythm",
+            _below(evidence.edge_ms, limits.edge_ms),
+            "edge",
+            "the best lead is at the end of the range searched",
         ),
-        (_below(evidence.edge_ms, limits.edge_ms), "edge", "the best lead is at the end of the range
-        searched"), (_above(evidence.interval_ms, limits.interval_ms), "wide-interval", "the lead is known too
-        roughly"),
+        (_above(evidence.interval_ms, limits.interval_ms), "wide-interval", "the lead is known too roughly"),
     ]
     return tuple(Reason(code, words) for applies, code, words in clip + curve if applies)
 

@@ -1,4 +1,4 @@
-"""Whose voice is it? The face whose best score over ALL leads wins, so that sound out of sync finds its speaker too."""
+"""Whose voice is it? The face with the best score over ALL leads: sound out of sync finds its speaker too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from math import hypot
 
 from lipsync_cli.sync.estimate import LeadEstimate
 
-NOT_SPEAKING = frozenset({"no-match", "too-short", "still-mouth", "flat-curve"})  # reasons that rule a face
-out CLEAR_MARGIN = 2.0  # standard errors between the best and the second best, for the choice to be clear
+# Reasons that rule a face out.
+NOT_SPEAKING = frozenset({"no-match", "too-short", "still-mouth", "flat-curve"})
+CLEAR_MARGIN = 2.0  # standard errors between the best and the second best, for the choice to be clear
 
 
 @dataclass(frozen=True)
 class SpeakerChoice:
-    """track_id: of the speaking face, None = no decision.  margin: score above the next face (cosine; above 0 when
-    there is no other).  margin_errors: the same in its standard errors.  clear: the margin is beyond doubt.
+    """track_id: of the speaking face, None = no decision.
+
+    margin: score above the next face's (cosine), above 0 when there is no other.  margin_errors: the same in
+    its standard errors.  clear: the margin is beyond doubt.
     """
 
     track_id: int | None

@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far the sound may be from the picture. early_ms, late_ms: both ≥ 0; -late_ms ≤ lead ≤ early_ms passes.
+    """How far the sound may be from the picture: -late_ms ≤ lead ≤ early_ms passes. Both limits are ≥ 0.
 
     limits_fail: the limits themselves fail ("needs a fix at one frame or more").
     """
@@ -58,14 +58,17 @@ class Verdict:
 
 
 def standard(name: str, rate: Fraction) -> Tolerance:
-    """The tolerance of a named standard. rate: Hz of the source picture, for the one that counts in its frames.
+    """The tolerance of a named standard.
+
+    rate: Hz of the source picture, for the one that counts in its frames.
 
     Raises: KeyError for a name that is not in STANDARD_NAMES.
     """
     if name == "netflix":
         frame_ms = float(1000 / rate)
-        return Tolerance("netflix", frame_ms, frame_ms, "Netflix, global offset of a frame or more",
-        limits_fail=True)
+        return Tolerance(
+            "netflix", frame_ms, frame_ms, "Netflix, global offset of a frame or more", limits_fail=True
+        )
     return FIXED[name]
 
 
@@ -76,26 +79,21 @@ def custom(early_ms: float, late_ms: float) -> Tolerance:
     return Tolerance("custom", early_ms, late_ms, "limits given by the user")
 
 
-def judge(interval_low_ms: float, interval_high_ms: float, tolerance: Tolerance, *, trusted: bool = True) ->
-Verdict:
-    """PASS when the whole interval is inside, FAIL when the whole interval is outside, else INDETERMINATE.
+def judge(low_ms: float, high_ms: float, tolerance: Tolerance, *, trusted: bool = True) -> Verdict:
+    """PASS when the whole interval of the lead is inside, FAIL when all of it is outside, else INDETERMINATE.
 
     trusted: False (there are reasons to doubt the measurement) is always INDETERMINATE.
     """
     limits = f"{tolerance.early_ms:g} ms early to {tolerance.late_ms:g} ms late"
-    low, high = interval_low_ms, interval_high_ms
     least, most = -tolerance.late_ms, tolerance.early_ms
     if tolerance.limits_fail:
-        inside, early, late = least < low and high < most, low >= most, high <= least
+        inside, outside = least < low_ms and high_ms < most, low_ms >= most or high_ms <= least
     else:
-        inside, early, late = least <= low and high <= most, low > most, high < least
-    if not trusted or not (inside or early or late):
-        why = "the interval reaches across a limit" if trusted else "the measurement is not to be trusted"
-        return Verdict(Outcome.INDETERMINATE, tolerance, f"{tolerance.name}: cannot be decided ({limits}):
-        {why}")
-    if inside:
+        inside, outside = least <= low_ms and high_ms <= most, low_ms > most or high_ms < least
+    if trusted and inside:
         return Verdict(Outcome.PASS, tolerance, f"{tolerance.name}: within {limits}")
-    return Verdict(
-        Outcome.FAIL, tolerance, f"{tolerance.name}: sound too {'early' if early else 'late'} (allowed:
-        {limits})"
-    )
+    if trusted and outside:
+        side = "early" if low_ms > 0 else "late"
+        return Verdict(Outcome.FAIL, tolerance, f"{tolerance.name}: sound too {side} (allowed: {limits})")
+    why = "the interval reaches across a limit" if trusted else "the measurement is not to be trusted"
+    return Verdict(Outcome.INDETERMINATE, tolerance, f"{tolerance.name}: cannot be decided, {why} ({limits})")
