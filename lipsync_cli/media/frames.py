@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from lipsync_cli.core.container import decode, open_container
@@ -37,10 +36,8 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Every decodable frame with start <= time < end (seconds), in presentation order.
 
-    long_side_px: shrink so that the longer side is at most this.  threads: of the decoder, 0 = as many as
-    fit.
-    Raises: InputError for an unusable file, no picture, or damage midway (at the tail it only ends the
-    frames).
+    long_side_px: shrink so that the longer side is at most this.  threads: of the decoder, 0 = all cores.
+    Raises: InputError for an unusable file, no picture, or damage midway (damage at the tail ends the frames).
     """
     for time, _, frame in _decoded(path, start, threads):
         if end is not None and time >= end:
@@ -61,13 +58,12 @@ def sample_frames(
     """Frames on the grid k / rate (k an integer, container time) from the first frame to the end of the last.
 
     Each is the frame on screen at the grid time, or the next one where that begins within half a nominal
-    frame
-    interval: the nearest in a steady clip, and never a picture from after a freeze. `time` is the grid time.
-    A source frame that serves several grid times is converted once; one that serves none is decoded only.
+    frame interval: the nearest in a steady clip, and never a picture from after a freeze. `time` is the grid
+    time. A source frame that serves several grid times is converted once; one that serves none is not.
     Raises: as `read_frames`.
     """
     k: int | None = None
-    shown: tuple[Fraction, Fraction, av.VideoFrame] | None = None
+    shown: tuple[Fraction, Fraction, Any] | None = None
     for following in _decoded(path, start, threads):
         if shown is not None and k is not None:
             until = following[0] - following[1] / 2
@@ -82,7 +78,7 @@ def sample_frames(
 
 
 def _serve(
-    frame: av.VideoFrame,
+    frame: Any,
     k: int,
     until: Fraction,
     rate: Fraction,
@@ -104,7 +100,7 @@ def _serve(
         k += 1
 
 
-def _shown_for(shown: tuple[Fraction, Fraction, av.VideoFrame]) -> Fraction:
+def _shown_for(shown: tuple[Fraction, Fraction, Any]) -> Fraction:
     _, interval, frame = shown
     return frame.duration * Fraction(frame.time_base) if frame.duration else interval
 
@@ -130,7 +126,7 @@ def _decoded(path: Path, start: Fraction | None, threads: int) -> Iterator[tuple
                 yield time, interval, frame
 
 
-def to_image(frame: av.VideoFrame, long_side_px: int | None = None) -> np.ndarray:
+def to_image(frame: Any, long_side_px: int | None = None) -> np.ndarray:
     """uint8 (H, W, 3) RGB, upright, C-contiguous, the longer side at most `long_side_px`; never enlarged."""
     width, height = frame.width, frame.height
     if long_side_px is not None and max(width, height) > long_side_px:
