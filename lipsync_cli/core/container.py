@@ -10,18 +10,15 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.container import InputContainer
 
 from lipsync_cli.core.errors import InputError
 
-GAP_TOLERANCE_S = Fraction(3, 1000)  # timestamps in milliseconds or of live recorders jitter less than this
 _TAIL_ERRORS = (av.error.InvalidDataError, av.error.EOFError)
 
 
@@ -29,8 +26,7 @@ _TAIL_ERRORS = (av.error.InvalidDataError, av.error.EOFError)
 def open_container(path: Path) -> Iterator[InputContainer]:
     """Open `path` for reading.
 
-    Raises: InputError when it is missing, empty, a folder, unreadable or no media file, and when decoding it
-    fails.
+    Raises: InputError when it is missing, empty, a folder, unreadable, no media file, or cannot be decoded.
     """
     check_readable(path)
     try:
@@ -94,64 +90,6 @@ def decode(container: InputContainer, stream: Any, path: Path) -> Iterator[Any]:
             yield frame
     if last is None:
         raise InputError(f"{path}: no {stream.type} frame can be decoded.", _hint(path))
-
-
-@dataclass(frozen=True)
-class SoundBlock:
-    """Decoded sound. start: seconds on the container's timeline; samples: (channels, n), the codec's own
-    type.
-    """
-
-    start: Fraction
-    sample_rate_hz: int
-    samples: np.ndarray
-
-
-def read_sound(container: InputContainer, stream: Any, path: Path) -> Iterator[SoundBlock]:
-    """Decode an audio stream to gapless blocks: gaps in its timestamps become silence, overlaps are dropped.
-
-    Encoder priming and edit lists are honoured by the demuxer and the decoder, so the first block starts
-    where a player starts. The channel count may change between blocks. Raises: InputError as `decode` does,
-    and when the sample rate changes midway.
-    """
-    start: Fraction | None = None
-    rate, written, samples = 0, 0, np.zeros((0, 0), np.float32)
-    for frame in decode(container, stream, path):
-        samples = planar(frame)
-        if start is None:
-            start = Fraction(0) if frame.pts is None else frame.pts * frame.time_base
-            rate = frame.sample_rate
-        if frame.sample_rate != rate:
-            raise InputError(f"{path}: the sample rate changes from {rate} to {frame.sample_rate} Hz midway.")
-        late = 0
-        if frame.pts is not None:
-            late_s = frame.pts * frame.time_base - start - Fraction(written, rate)
-            if abs(late_s) > max(GAP_TOLERANCE_S, 2 * frame.time_base):
-                late = round(late_s * rate)
-        for piece in _fit(samples, late, rate):
-            yield SoundBlock(start + Fraction(written, rate), rate, piece)
-            written += piece.shape[1]
-
-
-def _fit(samples: np.ndarray, late: int, rate: int) -> Iterator[np.ndarray]:
-    """`samples` after `late` samples of silence, or without its first `-late` samples."""
-    while late > 0:  # in pieces, so that an hour's gap costs no memory
-        count = min(late, 10 * rate)
-        yield np.full((samples.shape[0], count), silence(samples.dtype), samples.dtype)
-        late -= count
-    if -late < samples.shape[1]:
-        yield samples[:, -late:] if late else samples
-
-
-def silence(dtype: np.dtype) -> int:
-    """The sample value of silence: 128 for unsigned bytes, else 0."""
-    return 128 if dtype == np.uint8 else 0
-
-
-def planar(frame: av.AudioFrame) -> np.ndarray:
-    """The samples of a frame as (channels, n) in the frame's own sample type."""
-    samples = frame.to_ndarray()
-    return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
 
 def disk_is_full(error: BaseException) -> bool:

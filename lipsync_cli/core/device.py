@@ -26,5 +26,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         raise UsageError(f"unknown device '{name}'.", "use --device auto, cpu, cuda, cuda:0 or mps")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= count:
-        raise ResourceError(f"device '{name}' is not present on this machine.", "use --device auto, or see: lipsync doctor")
+        raise ResourceError(
+            f"device '{name}' is not present on this machine.", "use --device auto, or see: lipsync doctor"
+        )
     return torch.device(name)

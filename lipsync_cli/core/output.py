@@ -21,7 +21,9 @@ def check_output(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
         if path.exists() and source.exists() and os.path.samefile(path, source):
             raise UsageError(f"{path}: the output is the input.", "choose another name with --out")
     if path.exists() and not overwrite:
-        raise UsageError(f"{path}: the output exists.", "add --overwrite to replace it, or choose a name with --out")
+        raise UsageError(
+            f"{path}: the output exists.", "add --overwrite to replace it, or choose a name with --out"
+        )
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder does not exist.", f"mkdir -p '{path.parent}'")
 
@@ -34,7 +36,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises: ResourceError when the disk is full, InputError when the folder cannot be written.
     """
     with _system_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent
+        )
         os.close(handle)
     temporary = Path(name)
     try:
@@ -62,7 +66,11 @@ def _system_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"{path}: the disk is full.", "free space, or choose another folder with --out") from error
+            raise ResourceError(
+                f"{path}: the disk is full.", "free space, or choose another folder with --out"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(f"{path}: the folder cannot be written.", "choose another folder with --out") from error
+            raise InputError(
+                f"{path}: the folder cannot be written.", "choose another folder with --out"
+            ) from error
         raise

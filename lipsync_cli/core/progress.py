@@ -22,7 +22,9 @@ class Stage(Protocol):
 class Progress(Protocol):
     """Where long work is announced."""
 
-    def stage(self, name: str, total: int | None = None, unit: str = "frames") -> AbstractContextManager[Stage]:
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "frames"
+    ) -> AbstractContextManager[Stage]:
         """Open a stage of `total` units (None when unknown); closing it ends the display."""
         ...
 

@@ -1,0 +1,1 @@
+"""The command line: parse, call one task, print. The only place that prints; one file per verb."""

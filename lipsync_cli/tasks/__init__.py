@@ -1,0 +1,1 @@
+"""The Python API: one verb, one file, one function that returns a frozen result."""
