@@ -148,7 +148,7 @@ def _terminate_as_exit() -> Iterator[None]:
 
 
 def _flush() -> bool:
-    """Empty stdout now; False when its reader has gone, which Python would otherwise report while it shuts down."""
+    """Empty stdout; False when its reader has gone, which Python would otherwise report as it shuts down."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

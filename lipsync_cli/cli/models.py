@@ -87,7 +87,7 @@ def pull(model: Source, json: Json = False, quiet: Quiet = False) -> None:
 
 
 def verify(models: Sources = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Hash the files of models again and replay their stored inputs; exit code 5 when one is not what it should be."""
+    """Hash the files of models again, and replay the inputs stored with them; exit code 5 if one differs."""
     from lipsync_cli.tasks.models import list_models, verify_model
 
     output = Output(schema="lipsync.models.verify/1", json=json, quiet=quiet)

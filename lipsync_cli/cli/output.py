@@ -54,11 +54,11 @@ class Output:
             self.note(text)
 
     def warning(self, text: str) -> None:
-        """Say that the result is less than it seems. Quiet does not hide it from the result, only from stderr."""
+        """Say on stderr that the result is less than it may seem."""
         self.note(f"warning: {text}")
 
     def progress(self) -> Progress:
-        """A progress for the task: a bar on a terminal, a line now and then in a log, nothing under --quiet."""
+        """What a task reports to: a bar on a terminal, a line now and then in a log, nothing if --quiet."""
         if self.quiet:
             return SILENT
         from lipsync_cli.cli.progress import BarProgress, LineProgress
@@ -108,7 +108,7 @@ def write_line(text: str, *, error: bool = False) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Lay rows out under their column names; numbers are aligned right. The last column wraps on a terminal."""
+    """Lay rows out under their column names, numbers to the right. On a terminal the last column wraps."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -140,8 +140,8 @@ def size(count_bytes: int | None) -> str:
 def as_json(value: Any) -> Any:
     """Turn a result into what JSON can hold.
 
-    Dataclasses become objects, Fraction float (seconds stay seconds), numpy arrays and scalars lists and numbers,
-    paths strings, enums their value, NaN and infinities null.
+    Dataclasses become objects, Fraction float (seconds stay seconds), numpy arrays and scalars lists and
+    numbers, paths strings, enums their value, NaN and infinities null.
     Raises: TypeError for anything else, so that no result is printed as a repr.
     """
     if value is None or isinstance(value, bool | int | str):
@@ -158,6 +158,7 @@ def as_json(value: Any) -> Any:
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
         return [as_json(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy, without importing it
-        return as_json(value.tolist())
+    to_list = getattr(value, "tolist", None)  # numpy, without importing it
+    if to_list is not None:
+        return as_json(to_list())
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -63,7 +63,7 @@ def build_config(data: Mapping[str, Any], cls: type[T], source: str) -> T:
         result = TypeAdapter(cls).validate_python(data)
     except ValidationError as error:
         for item in error.errors():
-            # with a discriminating tag or a union, pydantic's location carries type names too; they do no harm
+            # in a union pydantic's location carries type names too; they do no harm
             where = ".".join(str(part) for part in item["loc"])
             if not any(fault.startswith(f"{where}: ") for fault in faults):
                 faults.append(f"{where}: {_sentence(item)}")
@@ -115,7 +115,7 @@ def _unknown_names(data: Any, kind: Any, path: tuple[str, ...]) -> Iterator[str]
 
 
 def _dataclasses_in(kind: Any) -> list[type]:
-    """The dataclass that a type is, holds in a sequence, or offers in a union; empty when there is not just one."""
+    """The one dataclass that a type is, holds in a sequence or offers in a union; empty when not just one."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return [kind]
     if typing.get_origin(kind) in (Union, types.UnionType, list, tuple, Sequence, typing.Annotated):

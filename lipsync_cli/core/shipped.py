@@ -19,7 +19,7 @@ def shipped_folder(kind: Literal["recipes", "models"]) -> Path:
 
 
 def list_recipes(verb: str | None = None) -> dict[str, Path]:
-    """Every recipe that ships, `<verb>/<name>` → file, in order of name; only those of `verb` when it is given."""
+    """Every recipe that ships, `<verb>/<name>` → file, by name; only those of `verb` when it is given."""
     root = shipped_folder("recipes")
     found = {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
     return {name: path for name, path in found.items() if verb is None or name.startswith(f"{verb}/")}

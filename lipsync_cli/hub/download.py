@@ -1,11 +1,12 @@
-"""Files of published models in the Hugging Face cache: fetching them, finding them again, remembering which they were.
+"""Files of published models in the Hugging Face cache: fetch them, find them again, remember which they were.
 
-Nothing is downloaded unless `pull` is called. An entry without a pinned commit is pulled at the newest one, and what
-came is written to a lock beside the cache, so that the same bytes are found (and can be verified) from then on.
+Nothing is downloaded unless `pull` is called. An entry without a pinned commit is pulled at the newest one,
+and what came is written to a lock beside the cache, so that the same bytes are found (and verified) later.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,8 @@ LOCK_NAME = "lipsync-lock.json"
 class Published:
     """Files of one repository at one commit.
 
-    source: how the user names it.  commit: None when nothing fixes it yet.  pinned: fixed by the catalogue or the
-    user, not merely by the lock.
+    source: how the user names it.  commit: None when nothing fixes it yet.  pinned: fixed by the catalogue or
+    the user, not merely by the lock.
     """
 
     source: str
@@ -42,7 +43,7 @@ class Published:
 def describe(source: str) -> Published:
     """What a catalogue name or `hf:org/repo@commit` stands for, from the catalogue and the lock; no network.
 
-    Raises: WeightsError for an unknown name, UsageError for an `hf:` source that is not pinned to a full commit.
+    Raises: WeightsError for an unknown name, UsageError for an `hf:` source without a full commit.
     """
     locked = _read_lock().get(source, {})
     lock_files = {name: FileEntry(name=name, **file) for name, file in locked.get("files", {}).items()}
@@ -100,7 +101,7 @@ def cached_files(published: Published) -> dict[str, Path] | None:
 
 
 def resolve(source: str) -> Published:
-    """`describe`, with the newest commit filled in where nothing fixes one, and the licence a repository states.
+    """`describe`, with the newest commit where nothing fixes one, and the licence that a repository states.
 
     Raises: WeightsError when the network, the name or a licence gate stands in the way.
     """
@@ -120,7 +121,7 @@ def resolve(source: str) -> Published:
 def pull(published: Published, progress: Progress = SILENT) -> dict[str, Path]:
     """Download what is not cached yet, verify it, record it in the lock; returns file name → path.
 
-    published: from `resolve`, so that its licence could be shown first. The Hub draws its own bar on a terminal.
+    published: from `resolve`, so that its licence could be shown first. The Hub draws its own bar.
     Raises: WeightsError (network, gate, checksum), ResourceError (disk).
     """
     from huggingface_hub import hf_hub_download
@@ -141,7 +142,7 @@ def pull(published: Published, progress: Progress = SILENT) -> dict[str, Path]:
 
 
 def record(published: Published, paths: dict[str, Path], progress: Progress = SILENT) -> None:
-    """Verify files against the hashes on record and write all their hashes to the lock. Raises: WeightsError."""
+    """Hold files to the hashes on record, and write all their hashes to the lock. Raises: WeightsError."""
     files = {}
     for file in published.files:
         path = paths[file.name]
@@ -207,7 +208,7 @@ def _hub_errors(published: Published) -> Iterator[None]:
         message = f"{repo}: the repository lacks {', '.join(file.name for file in published.files)}."
         raise WeightsError(message, "lipsync models list") from error
     except OSError as error:
-        if error.errno == 28:
+        if error.errno == errno.ENOSPC:
             raise ResourceError(
                 f"{cache_folder()}: the disk is full.", f"free space, then: {again}"
             ) from error

@@ -1,7 +1,7 @@
 """A model, wherever it comes from, as files on this machine.
 
-Sources are explicit: a catalogue name, `hf:org/repo@commit`, or a path that contains a `/`. Our own models are a
-folder: `config.json` (`format_version`, `network`, `licence`, `config`, `preprocess`), `model.safetensors`,
+Sources are explicit: a catalogue name, `hf:org/repo@commit`, or a path that contains a `/`. Our own models
+are a folder: `config.json` (`format_version`, `network`, `licence`, `config`, `preprocess`), `model.safetensors`,
 `SHA256SUMS` and a card, `README.md`. Published ones are the files that their authors uploaded.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipsync_cli.core.errors import WeightsError
+from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.hub import download
 from lipsync_cli.hub.catalogue import ModelEntry, read_catalogue
 from lipsync_cli.hub.checksums import SUMS_NAME, check_sum, read_sums, write_sums
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT_VERSION = 1
+EMBEDDED = "embedded"
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 
 
@@ -31,7 +33,7 @@ class ModelFolder:
 
     name: how the user named it.  path: the folder.  network: the closed name of the code that reads it.
     config, preprocess: from config.json; empty for a published model, whose authors have no such file.
-    files: name → path.  licence, origin: for the record (`repo@commit`, "embedded", or the path).
+    files: name → path.  licence, origin: for the record (`repo@commit`, `embedded`, or the path).
     """
 
     name: str
@@ -58,10 +60,10 @@ class ModelFolder:
 def load_model_folder(source: str | Path, *, network: str | None = None) -> ModelFolder:
     """Find a model on this machine; downloads nothing.
 
-    Files of a folder with `SHA256SUMS` are held to it. Published files were held to the catalogue when they were
-    pulled, and are held to their size here: hashing gigabytes at every start would be the slowest part of a run.
+    Files of a folder with `SHA256SUMS` are held to it. Published files were held to the catalogue when they
+    were pulled, and are held to their size here: hashing gigabytes at every start takes longer than the run.
     network: the one the caller can read.
-    Raises: WeightsError (unknown name, not on this machine, wrong checksum, another network), with the command.
+    Raises: WeightsError (unknown name, not on this machine, wrong checksum, another network).
     """
     name = str(source)
     if name.startswith("hf:"):
@@ -83,13 +85,13 @@ def is_present(entry: ModelEntry) -> bool:
     return download.cached_files(download.describe(entry.name)) is not None
 
 
-def verify(source: str, progress=download.SILENT) -> ModelFolder:
+def verify(source: str, progress: Progress = SILENT) -> ModelFolder:
     """`load_model_folder`, and hash every file that has a hash on record.
 
     Raises: WeightsError naming the file that differs.
     """
     folder = load_model_folder(source)
-    if folder.origin.partition("@")[2]:  # published: its files are on record in the catalogue or the lock
+    if folder.origin not in (EMBEDDED, folder.name):  # published: on record in the catalogue or the lock
         download.record(download.describe(source), dict(folder.files), progress)
     return folder
 
@@ -97,7 +99,7 @@ def verify(source: str, progress=download.SILENT) -> ModelFolder:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name, on the CPU: safetensors, or a published pickle through `weights_only=True`.
 
-    A published pickle that wraps its tensors keeps its wrapping (`{"state_dict": …}`): converting is the room's work.
+    A pickle that wraps its tensors keeps its wrapping (`{"state_dict": …}`): converting is the room's work.
     Raises: WeightsError when the file is missing or damaged.
     """
     import torch
@@ -125,7 +127,7 @@ def write_model_folder(
     weights: Mapping[str, Tensor],
     licence: str,
 ) -> None:
-    """Write a model folder (but its card), with its `SHA256SUMS`. The folder is created where it does not exist."""
+    """Write a model folder with its `SHA256SUMS`, all but its card; the folder is created if need be."""
     from safetensors.torch import save_file
 
     path.mkdir(parents=True, exist_ok=True)
@@ -148,7 +150,7 @@ def _from_catalogue(name: str) -> ModelFolder:
             raise WeightsError(
                 f"{name}: this installation lacks the model.", "pip install --force-reinstall lipsync"
             )
-        return _read_folder(name, entry.folder, origin="embedded")
+        return _read_folder(name, entry.folder, origin=EMBEDDED)
     published, files = _cached(name)
     return ModelFolder(
         name=name,
@@ -178,7 +180,7 @@ def _cached(source: str) -> tuple[download.Published, dict[str, Path]]:
 def _read_folder(name: str, path: Path, origin: str) -> ModelFolder:
     described = _read_config(path)
     sums = read_sums(path)
-    repair = "lipsync models list" if origin != "embedded" else "pip install --force-reinstall lipsync"
+    repair = "lipsync models list" if origin != EMBEDDED else "pip install --force-reinstall lipsync"
     for file_name, digest in sums.items():
         check_sum(path / file_name, digest, hint=repair)
     return ModelFolder(

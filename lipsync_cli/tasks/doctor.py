@@ -17,7 +17,7 @@ ENCODERS = ("libx264", "libx265", "prores_ks", "dnxhd", "h264_nvenc", "aac", "fl
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A package that lipsync needs. installed: its version, or None.  wanted: the range declared, such as `<19,>=18`."""
+    """A package that lipsync needs. installed: its version, or None.  wanted: the range declared."""
 
     name: str
     installed: str | None
@@ -35,7 +35,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorResult:
-    """encoders: name → present.  models: name → weights on this machine.  problems: sentences, empty when all is well."""
+    """encoders, models: name → present.  problems: sentences, empty when all is well."""
 
     lipsync: str
     python: str

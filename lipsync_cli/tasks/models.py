@@ -15,14 +15,14 @@ from lipsync_cli.hub.model_folder import ModelFolder, is_present, load_model_fol
 
 PARITY_NAME = "parity.safetensors"
 
-# network → a check that replays the inputs stored in parity.safetensors through the network and compares the outputs;
-# it returns the largest absolute difference and raises WeightsError when that is too large
+# network → a check that replays the inputs stored in parity.safetensors and compares the outputs: it returns
+# the largest absolute difference, and raises WeightsError when that is too large
 PARITY_CHECKS: Mapping[str, Callable[[ModelFolder, Path], float]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStatus:
-    """One named model. present: its files are on this machine.  pinned: its bytes are fixed by lipsync itself."""
+    """One named model. present: its files are on this machine.  pinned: its bytes are fixed by lipsync."""
 
     name: str
     kind: str
@@ -50,7 +50,7 @@ class PullResult:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyResult:
-    """A model whose files are the right ones. parity: largest difference of the replay, None when there is no replay."""
+    """A model whose files are the right ones. parity: largest difference of the replay, None without one."""
 
     name: str
     path: Path
