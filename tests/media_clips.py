@@ -110,7 +110,9 @@ def _pictures(out, path, clip, times, shown):
     def frames():
         for number, time in enumerate(times):
             level = 255 if time == shown else 0
-            image = np.broadcast_to(np.maximum(np.roll(ramp, number, 1), level), (clip.size[1], clip.size[0], 3))
+            image = np.broadcast_to(
+                np.maximum(np.roll(ramp, number, 1), level), (clip.size[1], clip.size[0], 3)
+            )
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = round((time + clip.video_start) / base), base
             yield time, stream.encode(frame)
@@ -143,7 +145,9 @@ def _sound(out, clip, beep, track):
         size = context.frame_size or 1024
         for at in range(0, len(mono), size):
             piece = np.repeat(mono[None, at : at + size], channels, axis=0)
-            frame = av.AudioFrame.from_ndarray(to_format(piece, format_), format=format_.name, layout=clip.layout)
+            frame = av.AudioFrame.from_ndarray(
+                to_format(piece, format_), format=format_.name, layout=clip.layout
+            )
             frame.sample_rate, frame.pts, frame.time_base = (
                 clip.sample_rate_hz,
                 at + start,

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 
-from lipsync_cli.core.container import open_container, read_sound
-from lipsync_cli.core.errors import InputError
-
-_PREROLL_S = 1  # decoded before a requested start, so that codecs with memory have settled
+from lipsync_cli.core.sound import read_mono
 
 
 @dataclass(frozen=True)
@@ -28,9 +23,7 @@ class AudioBlock:
 
 @dataclass(frozen=True)
 class Waveform:
-    """Sample i is at start + i / sample_rate_hz seconds on the container's timeline. samples: float32 mono
-    (n,).
-    """
+    """samples: float32 mono (n,); sample i is at start + i / sample_rate_hz seconds of the container."""
 
     samples: np.ndarray
     sample_rate_hz: int
@@ -65,16 +58,14 @@ def stream_audio(
     start: Fraction | None = None,
     end: Fraction | None = None,
 ) -> Iterator[AudioBlock]:
-    """Contiguous blocks of track `track` (from 0) between start and end (seconds on the container's
-    timeline).
+    """Contiguous blocks of track `track` (from 0) between start and end, seconds of the container.
 
     Without `start` the first block begins with the first sample that is played. Gaps in the file, and the
     time from a given `start` to the first sample, are zeros; overlaps are dropped. Mono is the mean of all
     channels: no channel is favoured and speech in one of two channels keeps its timing. Resampling is
-    libswresample, without delay.
-    Raises: InputError for an unusable file, a missing track, or damage midway.
+    libswresample, without delay. Raises: InputError for an unusable file, a missing track, or damage midway.
     """
-    mono = _mono(path, track, start, end)
+    mono = read_mono(path, track, start, end)
     first = next(mono, None)
     if first is None:
         return
@@ -121,50 +112,3 @@ def _resampled(
     for piece in rest:
         yield from push(piece)
     yield from (out.to_ndarray()[0] for out in resampler.resample(None))
-
-
-def _mono(
-    path: Path, track: int, start: Fraction | None, end: Fraction | None
-) -> Iterator[tuple[Fraction, int, np.ndarray]]:
-    """(time, rate, float32 mono) at the file's own rate, contiguous, from exactly `start` to `end`."""
-    with open_container(path) as container:
-        stream = _track(container, track, path)
-        if start is not None and start > _PREROLL_S and stream.time_base:
-            container.seek(math.floor((start - _PREROLL_S) / stream.time_base), stream=stream)
-        begun = False
-        for block in read_sound(container, stream, path):
-            time, rate, samples = block.start, block.sample_rate_hz, block.samples
-            if start is not None and not begun:
-                skip = round((start - time) * rate)  # to the nearest sample of the file: 10 µs at 48 kHz
-                if skip >= samples.shape[1]:
-                    continue
-                samples = samples[:, max(skip, 0) :]
-                time = start
-                if skip < 0:
-                    yield time, rate, np.zeros(-skip, np.float32)
-                    time += Fraction(-skip, rate)
-            begun = True
-            if end is not None:
-                samples = samples[:, : max(0, math.ceil((end - time) * rate))]
-            if samples.shape[1] == 0:
-                return
-            yield time, rate, to_mono(samples)
-
-
-def _track(container: Any, track: int, path: Path) -> Any:
-    tracks = container.streams.audio
-    if not tracks:
-        raise InputError(f"{path}: no sound track.", "give a file with sound")
-    if not 0 <= track < len(tracks):
-        raise InputError(f"{path}: no sound track {track}.", f"choose a track from 0 to {len(tracks) - 1}")
-    return tracks[track]
-
-
-def to_mono(samples: np.ndarray) -> np.ndarray:
-    """(channels, n) of any sample type to float32 (n,) in -1..1: the mean over channels."""
-    mean = samples[0] if samples.shape[0] == 1 else samples.mean(axis=0, dtype=np.float64)
-    if samples.dtype.kind == "f":
-        return np.ascontiguousarray(mean, dtype=np.float32)
-    if samples.dtype == np.uint8:
-        return ((mean - 128.0) / 128.0).astype(np.float32)
-    return (mean / float(-np.iinfo(samples.dtype).min)).astype(np.float32)

@@ -16,10 +16,12 @@ from typing import Any
 
 import av
 from av.container import InputContainer
+from av.error import EOFError as EndOfFileError
+from av.error import FFmpegError, InvalidDataError
 
 from lipsync_cli.core.errors import InputError
 
-_TAIL_ERRORS = (av.error.InvalidDataError, av.error.EOFError)
+_TAIL_ERRORS = (InvalidDataError, EndOfFileError)
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
             if container.format.name == "tty":  # FFmpeg draws any text file as a terminal picture
                 raise InputError(f"{path}: a text file, not a media file.", "give an audio or video file")
             yield container
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise InputError(
             f"{path}: not a media file, cut short or damaged ({error.strerror}).", _hint(path)
         ) from error

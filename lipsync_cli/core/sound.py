@@ -36,12 +36,11 @@ def read_sound(container: InputContainer, stream: Any, path: Path) -> Iterator[S
     where a player starts. The channel count may change between blocks. Raises: InputError as `decode` does,
     and when the sample rate changes midway.
     """
-    start: Fraction | None = None
-    rate, written, samples = 0, 0, np.zeros((0, 0), np.float32)
+    start, rate, written = Fraction(0), 0, 0
     for frame in decode(container, stream, path):
         samples = planar(frame)
-        if start is None:
-            start = Fraction(0) if frame.pts is None else frame.pts * frame.time_base
+        if not rate:
+            start = Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base)
             rate = frame.sample_rate
         if frame.sample_rate != rate:
             raise InputError(f"{path}: the sample rate changes from {rate} to {frame.sample_rate} Hz midway.")

@@ -30,8 +30,7 @@ class ShotDetector:
             return False
         change = float(np.abs(thumb - before).mean())
         moved = 0.5 * float(np.abs(histogram - histogram_before).sum())
-        # a cut between pictures of one brightness shows as structure; a flash keeps structure and shifts
-        # brightness
+        # a cut changes structure; a flash or a fade keeps it and shifts brightness
         structure = 1.0 - _correlation(thumb, before)
         cut = change > max(_MIN_CHANGE / 2, _JUMP * self._usual) and structure > 0.35
         cut = cut or (

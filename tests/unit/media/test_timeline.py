@@ -7,9 +7,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+
 from lipsync_cli.audio.load import load_audio
 from lipsync_cli.media.frames import read_frames
-
 from tests.media_clips import SAMPLE_RATE_HZ, Clip, find_burst, write_clip
 
 RATES = {
@@ -32,7 +32,7 @@ CONTAINERS = (
     ("ts", "aac"),
     ("mxf", "pcm_s16le"),
 )
-# how a clip comes by its lead: in the samples, by a later start of the sound, by an earlier one, by the picture's
+# how a clip comes by its lead: in the samples, or by where the sound or the picture starts
 WAYS = ("samples", "audio_late", "audio_early", "video_late")
 LEADS_MS = (-500, -120, -40, -7, 0, 7, 40, 120, 500)
 ALL = [
