@@ -11,7 +11,7 @@ import pytest
 class Process:
     """A smooth random D-vector of time: a sum of cosines, so it can be sampled exactly at any instant."""
 
-    def __init__(self, rng, dims=16, waves=24, bandwidth_hz=3.0):
+    def __init__(self, rng, dims=16, waves=8, bandwidth_hz=3.0):
         self.frequency = rng.normal(0, bandwidth_hz, (waves, dims))
         self.phase = rng.uniform(0, 2 * np.pi, (waves, dims))
 
