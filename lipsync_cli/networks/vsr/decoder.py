@@ -44,7 +44,8 @@ class TransformerDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.embed = nn.Sequential(nn.Embedding(units, width))
-        self.decoders = nn.ModuleList(DecoderBlock(width, heads, ffn_width, dropout) for _ in range(blocks))
+        layers = [DecoderBlock(width, heads, ffn_width, dropout) for _ in range(blocks)]
+        self.decoders: list[DecoderBlock] = nn.ModuleList(layers)  # pyright: ignore[reportAttributeAccessIssue]
         self.after_norm = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.output_layer = nn.Linear(width, units)
         self.dropout = nn.Dropout(dropout)

@@ -46,9 +46,8 @@ def hybrid_loss(
         batch.target_lengths,
         blank=BLANK,
         reduction="none",
-    )
-    possible = ctc.isfinite()
-    ctc_mean = torch.where(possible, ctc, 0).sum() / len(ctc)
+        zero_infinity=True,
+    ).mean()
     # torch spreads the smoothing over all V units, Auto-AVSR over the V − 1 wrong ones.
     smoothing = label_smoothing * logits.shape[-1] / (logits.shape[-1] - 1)
     decoder = cross_entropy(
@@ -61,12 +60,19 @@ def hybrid_loss(
     written = following != NO_UNIT
     right = (logits.argmax(dim=-1) == following) & written
     return {
-        "loss": ctc_weight * ctc_mean + (1 - ctc_weight) * decoder,
-        "ctc": ctc_mean.detach(),
+        "loss": ctc_weight * ctc + (1 - ctc_weight) * decoder,
+        "ctc": ctc.detach(),
         "decoder": decoder.detach(),
         "accuracy": right.sum() / written.sum(),
-        "too_short": 1 - possible.float().mean(),
+        "too_short": too_short(batch).float().mean(),
     }
+
+
+def too_short(batch: LipReadingBatch) -> torch.Tensor:
+    """Which clips have fewer frames than CTC needs: one a unit and one between equal units. (B,) bool."""
+    later = batch.targets[:, 1:]
+    repeats = ((later == batch.targets[:, :-1]) & (later != NO_UNIT)).sum(dim=1)
+    return batch.lengths < batch.target_lengths + repeats
 
 
 def shift_targets(

@@ -99,5 +99,5 @@ class Units:
     def split_words(self, units: Sequence[int]) -> list[range]:
         """Which positions of `units` make up each word; a lone boundary unit belongs to the word after it."""
         starts = [i for i, u in enumerate(units) if i == 0 or self.names[u].startswith(BOUNDARY)]
-        words = [range(a, b) for a, b in zip(starts, [*starts[1:], len(units)], strict=True)]
+        words = map(range, starts, [*starts[1:], len(units)])
         return [word for word in words if any(self.names[units[i]] != BOUNDARY for i in word)]
