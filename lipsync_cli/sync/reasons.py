@@ -18,7 +18,9 @@ class Thresholds:
     profile_share: float = 0.5  # the face is turned away in more of the picture than this
     usable_s: float = 2.0  # less picture and sound than this can be compared
     score: float = 0.02  # the peak rises less than this above the curve's median (cosine)
-    chance: float = 0.01  # unrelated lips and sound peak this clearly more often than this
+    chance: float = (
+        0.05  # unrelated lips and sound peak this clearly more often than this (the bound is generous)
+    )
     rival_share: float = 0.85  # another peak reaches this share of the best one's height
     agreement: float = 0.8  # fewer resampled clips than this peak within a frame of the answer
     edge_ms: float = 40.0  # the peak is this close to an end of the range
