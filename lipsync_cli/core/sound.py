@@ -118,9 +118,16 @@ def sound_track(container: Any, track: int, path: Path) -> Any:
 
 def to_mono(samples: np.ndarray) -> np.ndarray:
     """(channels, n) of any sample type to float32 (n,) in -1..1: the mean over channels."""
-    mean = samples[0] if samples.shape[0] == 1 else samples.mean(axis=0, dtype=np.float64)
-    if samples.dtype.kind == "f":
-        return np.ascontiguousarray(mean, dtype=np.float32)
-    if samples.dtype == np.uint8:
-        return ((mean - 128.0) / 128.0).astype(np.float32)
-    return (mean / float(-np.iinfo(samples.dtype).min)).astype(np.float32)
+    return to_float(samples if samples.shape[0] == 1 else samples.mean(axis=0, keepdims=True), samples.dtype)[
+        0
+    ]
+
+
+def to_float(samples: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
+    """Samples of the integer or float type `dtype` (their own by default) to float32 in -1..1, same shape."""
+    dtype = dtype or samples.dtype
+    if dtype.kind == "f":
+        return np.ascontiguousarray(samples, dtype=np.float32)
+    if dtype == np.uint8:
+        return ((samples - 128.0) / 128.0).astype(np.float32)
+    return (samples / float(-np.iinfo(dtype).min)).astype(np.float32)
