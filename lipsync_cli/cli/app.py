@@ -16,11 +16,11 @@ from typing import Annotated
 import typer
 
 from lipsync_cli import __version__
-from lipsync_cli.cli import doctor, models
+from lipsync_cli.cli import doctor, models, prepare, train
 from lipsync_cli.cli.output import READER_GONE, print_error, write_line
 from lipsync_cli.core.errors import LipsyncError, ResourceError
 
-VERBS = (models, doctor)  # in the order of `lipsync --help`; to add one: write cli/<verb>.py, name it here
+VERBS = (train, prepare, models, doctor)  # in the order of `lipsync --help`; to add one: write cli/<verb>.py, name it here
 
 INTERRUPTED, TERMINATED = 130, 143
 
