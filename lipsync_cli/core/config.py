@@ -1,6 +1,7 @@
 """Recipes and configurations: YAML in, frozen dataclass out, every fault reported at once.
 
-Precedence: `--set` > file > default of the dataclass. `???` in a file marks a value that must be given.
+Precedence: `--set` > file > default of the dataclass. `???` in a file marks a value that must be given
+(PyYAML wants it quoted inside braces: `{manifest: '???'}`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from lipsync_cli.core.errors import WeightsError
 from lipsync_cli.core.progress import SILENT, Progress
 
-SUMS_NAME = "SHA256SUMS"
+SUMS_NAME, CARD_NAME = "SHA256SUMS", "README.md"
 CHUNK_BYTES = 1 << 20
 
 
@@ -38,12 +38,15 @@ def read_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
+def model_files(folder: Path) -> dict[str, Path]:
+    """File name → path of what makes the model: all but the card, which may be rewritten, and the list."""
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    return {path.name: path for path in files if path.name not in (SUMS_NAME, CARD_NAME)}
+
+
 def write_sums(folder: Path) -> None:
-    """List every file of the folder but its card and the list itself."""
-    names = sorted(
-        path.name for path in folder.iterdir() if path.is_file() and path.name not in (SUMS_NAME, "README.md")
-    )
-    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in names]
+    """List the hash of every file that makes the model."""
+    lines = [f"{sha256_of(path)}  {name}\n" for name, path in model_files(folder).items()]
     (folder / SUMS_NAME).write_text("".join(lines), encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """A model, wherever it comes from, as files on this machine.
 
 Sources are explicit: a catalogue name, `hf:org/repo@commit`, or a path that contains a `/`. Our own models
-are a folder: `config.json` (`format_version`, `network`, `licence`, `config`, `preprocess`), `model.safetensors`,
-`SHA256SUMS` and a card, `README.md`. Published ones are the files that their authors uploaded.
+are a folder: `config.json` (`format_version`, `network`, `licence`, `config`, `preprocess`),
+`model.safetensors`, `SHA256SUMS` and a card, `README.md`. Published ones are the files of their authors.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from lipsync_cli.core.errors import WeightsError
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.hub import download
 from lipsync_cli.hub.catalogue import ModelEntry, read_catalogue
-from lipsync_cli.hub.checksums import SUMS_NAME, check_sum, read_sums, write_sums
+from lipsync_cli.hub.checksums import check_sum, model_files, read_sums, write_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,7 +113,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: the file is missing.", "lipsync models list") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise WeightsError(
             f"{path}: damaged weights ({type(error).__name__}).", "lipsync models verify"
         ) from error
@@ -189,9 +190,7 @@ def _read_folder(name: str, path: Path, origin: str) -> ModelFolder:
         network=described["network"],
         config=described.get("config", {}),
         preprocess=described.get("preprocess", {}),
-        files={
-            file.name: file for file in sorted(path.iterdir()) if file.is_file() and file.name != SUMS_NAME
-        },
+        files=model_files(path),
         licence=described.get("licence", "none stated"),
         origin=origin,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.hub import download
 from lipsync_cli.hub.catalogue import read_catalogue
-from lipsync_cli.hub.checksums import SUMS_NAME
+from lipsync_cli.hub.checksums import model_files
 from lipsync_cli.hub.model_folder import ModelFolder, is_present, load_model_folder, verify
 
 PARITY_NAME = "parity.safetensors"
@@ -115,4 +115,4 @@ def model_path(name: str) -> Path:
 def _folder_bytes(folder: Path) -> int | None:
     if not folder.is_dir():
         return None
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file() and file.name != SUMS_NAME)
+    return sum(file.stat().st_size for file in model_files(folder).values())
