@@ -7,6 +7,7 @@ Multiple Languages) keeps the front end and the projection inside the encoder. B
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -16,11 +17,15 @@ from lipsync_cli.networks.vsr.model import LipReader
 OLDER_PREFIXES = {"encoder.frontend.": "frontend.", "encoder.embed.0.": "proj_encoder."}
 
 
-def from_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_published(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Names of either published layout → ours; names that belong to neither are left for `load` to refuse.
 
+    state: tensors by name, bare or as a training checkpoint wraps them, {"state_dict": {"model.…": …}}.
     Raises: WeightsError when two published names become one.
     """
+    state = state.get("state_dict", state)
+    if all(name.startswith("model.") for name in state):
+        state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         ours = _renamed(name, OLDER_PREFIXES)

@@ -1,107 +1,168 @@
-"""Training a lip reader: the hybrid CTC/attention loss (SyncLipMAE §4.3) and time masking (Auto-AVSR §3).
-
-Shapes: B clips, T frames, U units of a transcript, V units known.
-"""
+"""Training a lip reader in the one loop: examples, losses, validation by error rates, export."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy, ctc_loss
+from torch import nn
 
-from lipsync_cli.networks.vsr.model import BLANK, LipReader
-
-NO_UNIT = -1  # pads targets
+from lipsync_cli.core.progress import Progress
+from lipsync_cli.hub.model_folder import write_model_folder
+from lipsync_cli.metrics.text import character_errors, corpus_rate, word_errors
+from lipsync_cli.networks.vsr.beam import BeamOptions, beam_search
+from lipsync_cli.networks.vsr.crops import centre_crop, normalise, random_crop
+from lipsync_cli.networks.vsr.grammar import Grammar
+from lipsync_cli.networks.vsr.losses import NO_UNIT, LipReadingBatch, hybrid_loss, mask_time
+from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
+from lipsync_cli.networks.vsr.units import Units
+from lipsync_cli.training.objective import Batch
 
 
 @dataclass(frozen=True)
-class LipReadingBatch:
-    """inputs: (B, T, 1, H, W) normalised grey crops or (B, T, token_width); lengths: (B,) frames of each
-    clip; targets: (B, U) units, padded with NO_UNIT; target_lengths: (B,)."""
+class Sentence:
+    """One clip of one sentence. picture: grey mouths (T, H, W) in 0…255, or tokens (T, D) float32; text: as
+    the units can write it."""
 
-    inputs: torch.Tensor
-    lengths: torch.Tensor
-    targets: torch.Tensor
-    target_lengths: torch.Tensor
+    picture: torch.Tensor
+    text: str
 
 
-def hybrid_loss(
-    reader: LipReader, batch: LipReadingBatch, ctc_weight: float = 0.1, label_smoothing: float = 0.1
-) -> dict[str, torch.Tensor]:
-    """L = λ L_CTC + (1 − λ) L_DEC (§4.3), nats a clip, averaged over the clips.
+@dataclass(frozen=True)
+class LipReadingConfig:
+    """height_px, width_px: what the network sees of a mouth; larger pictures are cut, at random in training.
 
-    label_smoothing: probability spread over the wrong units in L_DEC (Auto-AVSR).
-    Returns scalars: `loss`; `ctc`, `decoder`, its two parts; `accuracy`, the share of next units that the
-    decoder gets right after the true ones; `too_short`, the share of clips with too few frames for their
-    transcript, whose CTC loss is left out.
+    frames, units: room in a batch; every clip must fit.  flip: share of clips mirrored in training.
+    mask_frames, mask_every_frames: time masks, `losses.mask_time`; 0 frames: none.
+    decode: how validation reads.
     """
-    end = reader.end
-    previous, following = shift_targets(batch.targets, batch.target_lengths, end)
-    log_probs, logits = reader(batch.inputs, batch.lengths, previous)
-    ctc = ctc_loss(
-        log_probs.transpose(0, 1),
-        batch.targets.clamp(min=0),
-        batch.lengths,
-        batch.target_lengths,
-        blank=BLANK,
-        reduction="none",
-        zero_infinity=True,
-    ).mean()
-    # torch spreads the smoothing over all V units, Auto-AVSR over the V − 1 wrong ones.
-    smoothing = label_smoothing * logits.shape[-1] / (logits.shape[-1] - 1)
-    decoder = cross_entropy(
-        logits.flatten(0, 1).float(),
-        following.flatten(),
-        ignore_index=NO_UNIT,
-        label_smoothing=smoothing,
-        reduction="sum",
-    ) / len(following)
-    written = following != NO_UNIT
-    right = (logits.argmax(dim=-1) == following) & written
-    return {
-        "loss": ctc_weight * ctc + (1 - ctc_weight) * decoder,
-        "ctc": ctc.detach(),
-        "decoder": decoder.detach(),
-        "accuracy": right.sum() / written.sum(),
-        "too_short": too_short(batch).float().mean(),
-    }
+
+    model: LipReaderConfig = field(default_factory=LipReaderConfig)
+    height_px: int = 88
+    width_px: int = 88
+    frames: int = 400
+    units: int = 150
+    ctc_weight: float = 0.1
+    label_smoothing: float = 0.1
+    flip: float = 0.5
+    mask_frames: int = 10
+    mask_every_frames: int = 25
+    decode: BeamOptions = field(default_factory=BeamOptions)
 
 
-def too_short(batch: LipReadingBatch) -> torch.Tensor:
-    """Which clips have fewer frames than CTC needs: one a unit and one between equal units. (B,) bool."""
-    later = batch.targets[:, 1:]
-    repeats = ((later == batch.targets[:, :-1]) & (later != NO_UNIT)).sum(dim=1)
-    return batch.lengths < batch.target_lengths + repeats
+class LipReadingObjective:
+    """Satisfies `training.objective.Objective`.
 
-
-def shift_targets(
-    targets: torch.Tensor, target_lengths: torch.Tensor, end: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the decoder is given, start and units, and what it must answer, units and end: each (B, U + 1)."""
-    written = torch.arange(targets.shape[1], device=targets.device) < target_lengths[:, None]
-    edge = targets.new_full((len(targets), 1), end)
-    previous = torch.cat([edge, targets.where(written, end)], dim=1)
-    following = torch.cat([targets.where(written, NO_UNIT), torch.full_like(edge, NO_UNIT)], dim=1)
-    return previous, following.scatter(1, target_lengths[:, None], end)
-
-
-def mask_time(
-    inputs: torch.Tensor,
-    lengths: torch.Tensor,
-    window_frames: int = 10,
-    stride_frames: int = 25,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """Zero one stretch of 0…window_frames − 1 frames for every stride_frames begun, anywhere in each clip.
-
-    inputs: (B, T, …). For normalised crops zero is the mean grey. # differs from Auto-AVSR, which masks with
-    black and bounds the start by another length than the one it masks.
+    train, held_out: sentences by index, such as a sequence that loads them when asked.
+    grammar: what validation may read.  licence: of the exported weights.
     """
-    masked = inputs.clone()
-    for clip, length in zip(masked, lengths.tolist(), strict=True):
-        for _ in range(-(-length // stride_frames)):
-            size = min(int(torch.randint(window_frames, (), generator=generator)), length)
-            start = int(torch.randint(length - size + 1, (), generator=generator))
-            clip[start : start + size] = 0
-    return masked
+
+    def __init__(
+        self,
+        config: LipReadingConfig,
+        units: Units,
+        train: Sequence[Sentence],
+        held_out: Sequence[Sentence],
+        *,
+        grammar: Grammar | None = None,
+        licence: str = "",
+        seed: int = 0,
+    ) -> None:
+        if config.model.units != len(units):
+            raise ValueError(f"the model writes {config.model.units} units and the list holds {len(units)}")
+        self.config, self.units, self.grammar = config, units, grammar
+        self._train, self._held_out, self._licence, self._seed = train, held_out, licence, seed
+
+    def build(self) -> nn.Module:
+        return TrainedReader(LipReader(self.config.model), self.config)
+
+    def example(self, index: int) -> Batch:
+        """Every sentence once an epoch, in an order of the epoch's own."""
+        epoch, place = divmod(index, len(self._train))
+        shuffled = torch.randperm(len(self._train), generator=_generator(self._seed, epoch))
+        sentence = self._train[int(shuffled[place])]
+        generator = _generator(self._seed + 1, index)
+        picture = self._prepare(sentence.picture, generator)
+        units = torch.tensor(self.units.encode(sentence.text), dtype=torch.long)
+        length = torch.tensor(len(picture))
+        if self.config.mask_frames:
+            window, stride = self.config.mask_frames, self.config.mask_every_frames
+            picture = mask_time(picture[None], length[None], window, stride, generator)[0]
+        return {
+            "inputs": _fill(picture, self.config.frames, 0.0),
+            "lengths": length,
+            "targets": _fill(units, self.config.units, NO_UNIT),
+            "target_lengths": torch.tensor(len(units)),
+        }
+
+    def validate(self, module: nn.Module, device: torch.device, progress: Progress) -> dict[str, float]:
+        """`wer`, `cer` over all held-out sentences, `sentences`, the share read without a fault."""
+        reader = _reader(module)
+        words, characters = [], []
+        with progress.stage("validate", len(self._held_out), "clips") as stage:
+            for sentence in (self._held_out[i] for i in range(len(self._held_out))):
+                inputs = self._prepare(sentence.picture, None)[None].to(device)
+                memory, _ = reader.encode(inputs)
+                best = beam_search(reader, memory[0], self.config.decode, self.grammar)[0]
+                read = self.units.decode(best.units)
+                words.append(word_errors(sentence.text, read))
+                characters.append(character_errors(sentence.text, read))
+                stage.advance()
+        return {
+            "wer": corpus_rate(words),
+            "cer": corpus_rate(characters),
+            "sentences": sum(w.errors == 0 for w in words) / len(words),
+        }
+
+    def export(self, module: nn.Module, folder: Path, metrics: dict[str, float]) -> None:
+        write_model_folder(
+            folder,
+            network="vsr",
+            config={**asdict(self.config.model), "unit_names": list(self.units.names), "metrics": metrics},
+            preprocess={"height_px": self.config.height_px, "width_px": self.config.width_px, "rate_hz": 25},
+            weights=_reader(module).state_dict(),
+            licence=self._licence,
+        )
+
+    def _prepare(self, picture: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        """A picture as the network takes it; with a generator, cut and mirrored at random."""
+        if self.config.model.reads == "tokens":
+            return picture
+        size = self.config.height_px, self.config.width_px
+        if generator is None:
+            return normalise(centre_crop(picture, *size))
+        cut = random_crop(picture, *size, generator)
+        mirrored = torch.rand((), generator=generator) < self.config.flip
+        return normalise(cut.flip(-1) if mirrored else cut)
+
+
+class TrainedReader(nn.Module):
+    """A batch of `LipReadingObjective.example`s → its losses."""
+
+    def __init__(self, reader: LipReader, config: LipReadingConfig) -> None:
+        super().__init__()
+        self.reader = reader
+        self._weights = config.ctc_weight, config.label_smoothing
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return hybrid_loss(self.reader, LipReadingBatch(**batch), *self._weights)
+
+
+def _reader(module: nn.Module) -> LipReader:
+    assert isinstance(module, TrainedReader)
+    return module.reader
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+
+def _fill(values: torch.Tensor, length: int, padding: float) -> torch.Tensor:
+    """Pad the first dimension. Raises: ValueError when there is more than fits."""
+    if len(values) > length:
+        raise ValueError(f"{len(values)} frames or units do not fit into a batch's {length}")
+    filled = values.new_full((length, *values.shape[1:]), padding)
+    filled[: len(values)] = values
+    return filled

@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from paths import path_probabilities, read
 
 from lipsync_cli.core.errors import InconclusiveError
 from lipsync_cli.networks.vsr.align import Span, forced_align, word_spans
 from lipsync_cli.networks.vsr.units import Units
+from tests.ctc_paths import path_probabilities, read
 
 
 def random_log_probs(frames: int, units: int, seed: int) -> torch.Tensor:

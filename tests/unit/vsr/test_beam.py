@@ -3,13 +3,13 @@ import math
 
 import pytest
 import torch
-from paths import reading_probabilities
 
 from lipsync_cli.core.errors import InconclusiveError
 from lipsync_cli.networks.vsr.beam import BeamOptions, Hypothesis, beam_search, word_confidences
 from lipsync_cli.networks.vsr.grammar import GRID_SLOTS, Grammar
 from lipsync_cli.networks.vsr.language import NgramModel
 from lipsync_cli.networks.vsr.units import Units
+from tests.ctc_paths import reading_probabilities
 
 FRAMES = 4
 FULL = 5000  # a beam that never drops anything here

@@ -57,3 +57,8 @@ def test_both_layouts_at_once_are_refused(reader):
     state = reader.state_dict()
     with pytest.raises(WeightsError, match="two layouts"):
         from_published({**state, **to_older_layout(state)})
+
+
+def test_training_checkpoints_are_unwrapped(reader):
+    wrapped = {"state_dict": {f"model.{name}": t for name, t in reader.state_dict().items()}, "epoch": 3}
+    assert from_published(wrapped).keys() == reader.state_dict().keys()

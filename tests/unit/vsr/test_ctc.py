@@ -3,9 +3,9 @@ import math
 
 import pytest
 import torch
-from paths import reading_probabilities
 
 from lipsync_cli.networks.vsr.ctc import PrefixScorer, greedy
+from tests.ctc_paths import reading_probabilities
 
 
 @pytest.fixture

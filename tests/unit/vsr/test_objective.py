@@ -1,113 +1,101 @@
-import math
+import json
 
 import pytest
 import torch
-from paths import reading_probabilities
+from safetensors.torch import load_file
 
-from lipsync_cli.networks.vsr.objective import (
-    LipReadingBatch,
-    hybrid_loss,
-    mask_time,
-    shift_targets,
-    too_short,
-)
+from lipsync_cli.core.progress import SILENT
+from lipsync_cli.networks.vsr.beam import BeamOptions
+from lipsync_cli.networks.vsr.convert import load
+from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
+from lipsync_cli.networks.vsr.objective import LipReadingConfig, LipReadingObjective, Sentence
+from lipsync_cli.networks.vsr.units import Units
+
+UNITS = Units.words(["red", "green", "blue"])
+TINY = {"frontend_width": 2, "width": 16, "heads": 2, "ffn_width": 24, "kernel_frames": 3, "dropout": 0.0}
+
+
+def sentence(text: str) -> Sentence:
+    """Each word is two frames of its own picture, with an empty frame before each."""
+    patterns = {"red": (0, 8), "green": (8, 16), "blue": (16, 24)}
+    frames = []
+    for word in text.split():
+        frame = torch.zeros(24, 32, dtype=torch.uint8)
+        frame[slice(*patterns[word])] = 255
+        frames += [torch.zeros_like(frame), frame, frame]
+    return Sentence(torch.stack(frames), text)
 
 
 @pytest.fixture
-def batch():
-    return LipReadingBatch(
-        inputs=torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(2)),
-        lengths=torch.tensor([5, 4]),
-        targets=torch.tensor([[1, 1, 3], [2, -1, -1]]),
-        target_lengths=torch.tensor([3, 1]),
+def objective():
+    texts = ["red green", "green red", "blue", "red blue blue", "blue green"]
+    config = LipReadingConfig(
+        model=LipReaderConfig(units=len(UNITS), encoder_blocks=1, decoder_blocks=1, **TINY),
+        height_px=24,
+        width_px=30,
+        frames=10,
+        units=4,
+        mask_frames=0,
+        decode=BeamOptions(beam=4),
+    )
+    return LipReadingObjective(
+        config,
+        UNITS,
+        [sentence(t) for t in texts],
+        [sentence("red green"), sentence("blue")],
+        licence="CC0-1.0",
     )
 
 
-def test_ctc_part_is_the_sum_over_all_paths(tiny_reader, batch):
-    reader = tiny_reader()
-    expected = []
-    for i, units in enumerate([(1, 1, 3), (2,)]):
-        frames = int(batch.lengths[i])
-        memory, _ = reader.encode(batch.inputs[i : i + 1, :frames])
-        expected.append(-math.log(reading_probabilities(reader.ctc(memory)[0].detach())[units]))
-    assert float(hybrid_loss(reader, batch)["ctc"]) == pytest.approx(sum(expected) / 2, rel=1e-4)
+def stacked(objective, numbers):
+    examples = [objective.example(n) for n in numbers]
+    return {name: torch.stack([e[name] for e in examples]) for name in examples[0]}
 
 
-def test_decoder_part_is_the_smoothed_log_probability_of_units_and_end(tiny_reader, batch):
-    reader = tiny_reader()
-    memory, real = reader.encode(batch.inputs, batch.lengths)
-    total = 0.0
-    for i, units in enumerate([(1, 1, 3), (2,)]):
-        table = reader.decoder(torch.tensor([[4, *units]]), memory[i : i + 1], real[i : i + 1])
-        for row, unit in zip(table[0].log_softmax(-1).tolist(), (*units, 4), strict=True):
-            wrong = [value for u, value in enumerate(row) if u != unit]
-            total -= 0.9 * row[unit] + 0.1 * sum(wrong) / len(wrong)
-    assert float(hybrid_loss(reader, batch)["decoder"]) == pytest.approx(total / 2, rel=1e-4)
+def test_examples_depend_on_their_number_alone_and_every_sentence_comes_once_an_epoch(objective):
+    for epoch in range(3):
+        targets = [objective.example(5 * epoch + i)["targets"].tolist() for i in range(5)]
+        assert len({tuple(t) for t in targets}) == 5
+    again = objective.example(7)
+    assert all(torch.equal(again[name], tensor) for name, tensor in objective.example(7).items())
+    assert again["inputs"].shape == (10, 1, 24, 30)
+    orders = {tuple(objective.example(5 * e + i)["lengths"].item() for i in range(5)) for e in range(6)}
+    assert len(orders) > 1
 
 
-def test_whole_is_the_weighted_sum(tiny_reader, batch):
-    loss = hybrid_loss(tiny_reader(), batch, ctc_weight=0.3)
-    assert float(loss["loss"]) == pytest.approx(0.3 * float(loss["ctc"]) + 0.7 * float(loss["decoder"]))
-    assert float(loss["too_short"]) == 0
-
-
-def test_padding_of_inputs_and_targets_changes_nothing(tiny_reader, batch):
-    reader = tiny_reader()
-    longer = LipReadingBatch(
-        torch.cat([batch.inputs, torch.randn(2, 3, 6)], dim=1),
-        batch.lengths,
-        torch.cat([batch.targets, torch.full((2, 2), -1)], dim=1),
-        batch.target_lengths,
-    )
-    for name, value in hybrid_loss(reader, batch).items():
-        torch.testing.assert_close(hybrid_loss(reader, longer)[name], value, atol=1e-4, rtol=1e-4)
-
-
-def test_clip_too_short_for_its_transcript_is_counted_and_does_no_harm(tiny_reader, batch):
-    reader = tiny_reader()
-    short = LipReadingBatch(batch.inputs, torch.tensor([2, 4]), batch.targets, batch.target_lengths)
-    loss = hybrid_loss(reader, short)
-    loss["loss"].backward()
-    assert float(loss["too_short"]) == 0.5
-    assert all(p.grad is None or p.grad.isfinite().all() for p in reader.parameters())
-
-
-def test_small_reader_learns_two_clips_by_heart(tiny_reader, batch):
-    reader = tiny_reader(dropout=0.0).train()
-    optimiser = torch.optim.AdamW(reader.parameters(), lr=1e-2)
-    first = float(hybrid_loss(reader, batch, label_smoothing=0)["loss"])
-    for _ in range(60):
+def test_training_learns_to_read_and_the_exported_model_reads_the_same(objective, tmp_path):
+    torch.manual_seed(0)
+    module = objective.build().train()
+    optimiser = torch.optim.AdamW(module.parameters(), lr=5e-3)
+    before = objective.validate(module.eval(), torch.device("cpu"), SILENT)
+    module.train()
+    for step in range(80):
         optimiser.zero_grad()
-        losses = hybrid_loss(reader, batch, label_smoothing=0)
+        losses = module(stacked(objective, range(5 * step, 5 * step + 5)))
         losses["loss"].backward()
         optimiser.step()
-    assert float(losses["loss"]) < 0.1 * first
-    assert float(losses["accuracy"]) == 1
+    metrics = objective.validate(module.eval(), torch.device("cpu"), SILENT)
+    assert before["wer"] > 0
+    assert metrics == {"wer": 0, "cer": 0, "sentences": 1}
+
+    objective.export(module, tmp_path / "model", metrics)
+    described = json.loads((tmp_path / "model" / "config.json").read_text())
+    config = described["config"]
+    names, known = tuple(config.pop("unit_names")), config.pop("metrics")
+    assert (described["network"], described["licence"], known["wer"]) == ("vsr", "CC0-1.0", 0)
+    assert Units(names) == UNITS
+    other = LipReader(LipReaderConfig(**config)).eval()
+    load(other, load_file(tmp_path / "model" / "model.safetensors"))
+    video = torch.randn(1, 6, 1, 24, 30)
+    assert torch.equal(other.encode(video)[0], module.reader.encode(video)[0])
 
 
-@pytest.mark.parametrize(("frames", "short"), [(3, True), (4, False)])
-def test_repeated_units_need_a_frame_between(batch, frames, short):
-    lengths = torch.tensor([frames, 1])
-    measured = LipReadingBatch(batch.inputs, lengths, batch.targets, batch.target_lengths)
-    assert too_short(measured).tolist() == [short, False]
+def test_clip_that_does_not_fit_is_refused(objective):
+    long = LipReadingObjective(objective.config, UNITS, [sentence("red red red red")], [])
+    with pytest.raises(ValueError, match="12 frames or units do not fit into a batch's 10"):
+        long.example(0)
 
 
-def test_decoder_is_given_the_start_and_must_answer_the_end():
-    previous, following = shift_targets(torch.tensor([[1, 2], [3, -1]]), torch.tensor([2, 1]), end=9)
-    assert previous.tolist() == [[9, 1, 2], [9, 3, 9]]
-    assert following.tolist() == [[1, 2, 9], [3, 9, -1]]
-
-
-def test_time_masks_are_short_and_inside_each_clip():
-    generator = torch.Generator().manual_seed(0)
-    inputs, lengths = torch.ones(800, 60, 2), torch.tensor([60, 25, 26, 3] * 200)
-    masked = mask_time(inputs, lengths, generator=generator)
-    assert inputs.min() == 1  # the batch itself is left alone
-    zero = (masked == 0).all(dim=2)
-    assert torch.equal(zero, (masked == 0).any(dim=2))  # whole frames
-    counts = zero.sum(1)
-    most = torch.tensor([27, 9, 18, 3] * 200)  # 3, 1, 2 and 1 masks of at most 9 frames
-    assert (counts <= most).all()
-    assert counts[::4].max() > 9
-    assert not (zero & (torch.arange(60) >= lengths[:, None])).any()
-    assert zero[::4].any(0).all()  # everywhere, over many draws
+def test_units_must_be_the_models(objective):
+    with pytest.raises(ValueError, match="writes 5 units and the list holds 29"):
+        LipReadingObjective(objective.config, Units.characters("abcdefghijklmnopqrstuvwxyz"), [], [])
