@@ -55,7 +55,9 @@ def is_lossless(codec: str) -> bool:
     return codec.startswith("pcm_") or codec in ("flac", "alac", "wavpack", "tta")
 
 
-def write_corrected(source: Path, target: Path, correction: Correction, progress: Progress = SILENT) -> None:
+def write_corrected(
+    source: Path, target: Path, correction: Correction, progress: Progress = SILENT
+) -> tuple[str, ...]:
     """Write `source` with its sound corrected to `target`, in the container that the suffix of `target`
     names.
 
@@ -66,7 +68,7 @@ def write_corrected(source: Path, target: Path, correction: Correction, progress
         container = stack.enter_context(open_container(source))
         try:
             with av.open(f"file:{target}", "w", options=_muxer_options(container, target)) as out:
-                _write(container, out, source, correction, progress, stack)
+                return _write(container, out, source, correction, progress, stack)
         except (FFmpegError, OSError, ValueError) as error:
             raise _write_error(source, target, error) from error
 
@@ -101,13 +103,16 @@ def _write(
     correction: Correction,
     progress: Progress,
     stack: ExitStack,
-) -> None:
+) -> tuple[str, ...]:
     out.metadata.update(container.metadata)
     if chapters := container.chapters():
         out.set_chapters(chapters)
     copied: dict[int, tuple[Any, Fraction]] = {}  # source index -> (stream of the copy, delay)
     made: list[_Job] = []
+    dropped: list[str] = []
     for stream in container.streams:
+        if stream.type == "data" and not _carry_data(out, stream, dropped):
+            continue
         track = container.streams.audio.index(stream) if stream.type == "audio" else -1
         if track >= 0 and correction.moves(track) and correction.mode != "edit":
             own = stack.enter_context(open_container(source))
@@ -123,6 +128,7 @@ def _write(
             if time > done + 1:
                 stage.advance(int(time) - done)
                 done = int(time)
+    return tuple(dropped)
 
 
 def _copied_stream(out: OutputContainer, stream: Any) -> Any:
@@ -138,26 +144,52 @@ def _copied_stream(out: OutputContainer, stream: Any) -> Any:
     return copy
 
 
+def _carry_data(out: OutputContainer, stream: Any, dropped: list[str]) -> bool:
+    """Whether a data stream is copied packet by packet; what MP4 and MOV writers make anew is not."""
+    if "timecode" in stream.metadata:  # they make the track from this, and read the reel name beside it
+        for key in ("timecode", "reel_name"):
+            if key in stream.metadata:
+                out.metadata.setdefault(key, stream.metadata[key])
+                for picture in out.streams.video:
+                    picture.metadata.setdefault(key, stream.metadata[key])
+        return False
+    if stream.name == "bin_data" and out.chapters():  # the chapters' text
+        return False
+    if stream.name not in out.supported_codecs:
+        dropped.append(f"data stream {stream.index} ({stream.name or 'unknown'})")
+        return False
+    return True
+
+
 def _describe(copy: Any, stream: Any) -> None:
     copy.metadata.update(stream.metadata)
     copy.disposition = stream.disposition
 
 
 def _copied_packets(container: InputContainer, copied: dict[int, tuple[Any, Fraction]]) -> _Job:
-    time = Fraction(0)
+    reached: dict[int, int] = {}
     for packet in container.demux([container.streams[index] for index in copied]):
         if packet.dts is None and packet.pts is None:
             continue
         target, delay = copied[packet.stream_index]
         tick = Fraction(packet.time_base)
+        if packet.dts is None:  # Matroska stores none, and the first cannot be derived by the demuxer
+            packet.dts = _first_dts(packet, reached.get(packet.stream_index))
+        reached[packet.stream_index] = packet.dts
         shift = round(delay / tick)
         if packet.pts is not None:
             packet.pts += shift
-        if packet.dts is not None:
-            packet.dts += shift
-            time = packet.dts * tick
+        packet.dts += shift
+        time = packet.dts * tick
         packet.stream = target
         yield time, [packet]
+
+
+def _first_dts(packet: Any, before: int | None) -> int:
+    step = packet.duration or 1
+    if before is not None:
+        return before + step
+    return packet.pts - step * getattr(packet.stream.codec_context, "reorder_depth", 0)
 
 
 def _made_sound(
