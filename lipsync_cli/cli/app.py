@@ -20,7 +20,8 @@ from lipsync_cli.cli import doctor, models, prepare, train
 from lipsync_cli.cli.output import READER_GONE, print_error, write_line
 from lipsync_cli.core.errors import LipsyncError, ResourceError
 
-VERBS = (train, prepare, models, doctor)  # in the order of `lipsync --help`; to add one: write cli/<verb>.py, name it here
+# to add a verb: write cli/<verb>.py with a `register`, and name it here and in the README
+VERBS = (train, prepare, models, doctor)
 
 INTERRUPTED, TERMINATED = 130, 143
 
