@@ -1,8 +1,10 @@
 """The aligned face crop: where a face sits in it, and the similarity that takes source pixels there and back.
 
-The crop is a square in which the mean face has its eyes on one level and its mouth below them: all networks of ours see
-faces in this frame. Only points that speech does not move (eye corners, nose) decide the similarity, so that the jaw
-moves inside the crop and not the crop with the jaw.
+The crop is a square in which the mean face has its eyes on one level and its mouth below them: all networks
+of ours see faces in this frame. Only points that speech does not move (eye corners, nose) decide the
+similarity, so that the jaw moves inside the crop and not the crop with the jaw. Positions follow OpenCV:
+pixel centres are whole numbers. The numbers below are part of every trained network: changing one means
+training all of them again.
 
 Shapes: N frames, S crop side in pixels, 478 landmarks (face mesh v2).
 """
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Face-mesh indices → position on the mean face, in units of the eyes-to-mouth distance, origin between the eyes.
+# Face-mesh index → place on the mean face, in units of the eyes-to-mouth distance, origin between the eyes.
 # Measured: mean over nine GRID speakers of the mesh after upright alignment, symmetrised.
 STABLE_POINTS: dict[int, tuple[float, float]] = {
     33: (-0.597, -0.014),  # outer corner, subject's right eye
@@ -65,12 +67,13 @@ def fit_similarity(landmarks: np.ndarray, geometry: CropGeometry) -> np.ndarray:
     center, target_center = points.mean(1), target.mean(0)
     source = (points - center[:, None]) @ np.array([1, 1j])
     goal = (target - target_center) @ np.array([1, 1j])
-    turn = (source.conj() * goal).sum(1) / np.maximum((abs(source) ** 2).sum(1), 1e-12)
+    turn = (source.conj() * goal).sum(1) / np.maximum((np.abs(source) ** 2).sum(1), 1e-12)
     return _matrices(turn, center, target_center)
 
 
 def _matrices(turn: np.ndarray, center: np.ndarray, target_center: np.ndarray) -> np.ndarray:
-    linear = np.stack([turn.real, -turn.imag, turn.imag, turn.real], -1).reshape(-1, 2, 2)
+    cos, sin = np.real(turn), np.imag(turn)  # both times the scale
+    linear = np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
     shift = target_center - np.einsum("nij,nj->ni", linear, center)
     return np.concatenate([linear, shift[..., None]], -1)
 
@@ -78,12 +81,13 @@ def _matrices(turn: np.ndarray, center: np.ndarray, target_center: np.ndarray) -
 def smooth_matrices(matrices: np.ndarray, times_s: np.ndarray, sigma_s: float) -> np.ndarray:
     """Gaussian smoothing over time of similarities, without lag; the ends use the frames there are.
 
-    matrices: (N, 2, 3).  times_s: (N,) seconds, any spacing.  Each row is smoothed as the position it gives the centre
-    of the face and the scale and turn there, so that smoothing does not depend on where in the picture the face is.
+    matrices: (N, 2, 3), source → crop.  times_s: (N,) seconds, any spacing.  What is averaged is the way
+    back, crop → source: where it puts the crop, how large and how turned, which does not depend on where the
+    face is.
     """
     if len(matrices) < 2 or sigma_s <= 0:
         return matrices
-    inverse = invert(matrices)  # crop → source: its shift is a point near the face, not an extrapolated origin
+    inverse = invert(matrices)  # its shift is a point near the face, not an extrapolated origin
     weights = np.exp(-0.5 * ((times_s[:, None] - times_s[None]) / sigma_s) ** 2)
     weights /= weights.sum(1, keepdims=True)
     return invert(np.einsum("nm,mij->nij", weights, inverse))
@@ -98,20 +102,25 @@ def invert(matrices: np.ndarray) -> np.ndarray:
 def cut(image: np.ndarray, to_crop: np.ndarray, side_px: int) -> np.ndarray:
     """Cut an aligned crop out of a picture.
 
-    image: (H, W, C) or (H, W) uint8.  to_crop: (2, 3), source → crop pixels.  Returns (side, side[, C]) uint8; what lies
-    outside the picture repeats its edge.  Faces larger than the crop are area-averaged first, so nothing aliases.
+    image: (H, W, C) or (H, W) uint8.  to_crop: (2, 3), source → crop pixels.  Returns (side, side[, C])
+    uint8; what lies outside the picture repeats its edge.  Faces larger than the crop are area-averaged
+    first, so that nothing aliases.
     """
     scale = float(np.hypot(to_crop[0, 0], to_crop[1, 0]))
     if scale < 0.6:
         image, to_crop = _shrink(image, to_crop, side_px, scale)
-    return cv2.warpAffine(image, to_crop, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    size = (side_px, side_px)
+    return cv2.warpAffine(image, to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _shrink(image: np.ndarray, to_crop: np.ndarray, side_px: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _shrink(
+    image: np.ndarray, to_crop: np.ndarray, side_px: int, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
     corners = np.array([[0, 0, 1], [side_px, 0, 1], [0, side_px, 1], [side_px, side_px, 1]], np.float64)
     source = corners @ invert(to_crop[None])[0].T
-    x0, y0 = np.clip(np.floor(source.min(0)).astype(int) - 2, 0, [image.shape[1] - 1, image.shape[0] - 1])
-    x1, y1 = np.clip(np.ceil(source.max(0)).astype(int) + 2, [x0 + 1, y0 + 1], [image.shape[1], image.shape[0]])
+    end = np.array([image.shape[1], image.shape[0]])
+    x0, y0 = np.clip(np.floor(source.min(0)).astype(int) - 2, 0, end - 1)
+    x1, y1 = np.clip(np.ceil(source.max(0)).astype(int) + 2, [x0 + 1, y0 + 1], end)
     width, height = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
     small = cv2.resize(image[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_AREA)
     ratio = np.array([(x1 - x0) / width, (y1 - y0) / height])

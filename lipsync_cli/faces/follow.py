@@ -1,8 +1,9 @@
 """Following faces through a video: aligned crops with a short delay, bounded memory and few network calls.
 
-A face is detected now and then and at the start of a shot; in between its landmarks are read around where they were, on
-every `mesh_every`-th frame (a key frame), and interpolated over the frames between. The alignment is smoothed over time
-without lag, which is why a crop comes out about a quarter of a second after its frame went in.
+A face is detected now and then and at the start of a shot; in between its landmarks are read around where
+they were, on every `mesh_every`-th frame (a key frame), and interpolated over the frames between. The
+alignment is smoothed over time without lag, which is why a crop comes out about a quarter of a second after
+its frame went in.
 """
 
 from __future__ import annotations
@@ -71,13 +72,14 @@ class FollowConfig:
     """How faces are followed.
 
     geometry: the crop.  mesh_every: landmarks are read on each such frame of a shot and interpolated between.
-    detect_every_s: new faces are looked for this often, and at every key frame while a face has just been lost.
-    look_closer_every_s: how often small faces are looked for while no face is known.
-    forget_after_s: a face found again within this time keeps its id.  sigma_s: of the smoothing of the alignment.
-    min_score: below it there is no face.  max_faces: the largest are followed.
+    detect_every_s: how often faces are looked for; at every key frame while one has just been lost.
+    look_closer_every_s: how often small faces are looked for, while all known ones are small or there are
+    none.
+    forget_after_s: a face found again within this time keeps its id.  sigma_s: of the alignment's smoothing.
+    min_score: below it there is no face.  max_faces: that many are followed, large ones first.
     """
 
-    geometry: CropGeometry = CropGeometry()
+    geometry: CropGeometry = field(default_factory=CropGeometry)
     mesh_every: int = 2
     detect_every_s: float = 0.5
     look_closer_every_s: float = 1.0
@@ -100,9 +102,10 @@ def follow_faces(
 ) -> Iterator[FaceCrop]:
     """Crops of every face of a video, in order of time, as the frames stream by.
 
-    is_cut: called once with each picture in order; True where it starts a new shot. A face gets a new id in each shot.
-    Landmarks and `to_crop` are in pixels of the pictures given: scale them up when those were scaled down.
-    A face that is lost for a moment has no crops for that time.
+    is_cut: called once with each picture in order; True where it starts a new shot. Faces get new ids in
+    each shot. Landmarks and `to_crop` are in pixels of the pictures given: scale them up when those were
+    scaled down. A face that is lost for a moment has no crops for that time.  At most about half a second of
+    frames is held.
     Raises: WeightsError when the networks cannot be loaded.
     """
     follower = _Follower(models.load(), config or FollowConfig())
@@ -124,7 +127,7 @@ class _Run:
 
 @dataclass
 class _Face:
-    """A face being followed: its latest landmarks, and since when it is lost."""
+    """A face being followed: its latest landmarks, their time, and whether later key frames did not show it."""
 
     run: _Run
     mesh: Mesh
@@ -155,6 +158,7 @@ class _Follower:
         self._num_frames = 0
         self._looked: Fraction | None = None
         self._looked_closer: Fraction | None = None
+        self._last_key_time: Fraction | None = None
 
     def take(self, frame: TimedImage) -> Iterator[FaceCrop]:
         """Take the next frame of the shot; give the crops that became ready."""
@@ -180,11 +184,12 @@ class _Follower:
     def _read_key_frame(self) -> None:
         *between, moment = self._since_key
         self._since_key = []
-        before = {id(face.run): (face.mesh, face.time) for face in self._faces if not face.lost}
+        before = {id(face.run): (face.mesh, face.time) for face in self._faces}
         self._read_again(moment.frame)
         if self._detection_is_due(moment.frame.time):
             self._detect(moment.frame)
         self._forget(moment.frame.time)
+        self._last_key_time = moment.frame.time
         for face in self._faces:
             if face.lost:
                 continue
@@ -200,24 +205,26 @@ class _Follower:
         run.matrices.append(fit_similarity(mesh.points[None], self._config.geometry)[0])
 
     def _read_again(self, frame: TimedImage) -> None:
-        """Read the landmarks of known faces around where they were."""
-        moved: list[tuple[float, _Face, Mesh]] = []
+        """Read the landmarks of known faces, lost ones too, around where they were last seen."""
+        moved: list[tuple[bool, float, _Face, Mesh]] = []
         for face in self._faces:
-            if face.lost:
-                continue
             mesh = self._reader.read(frame.image, region_of_points(face.mesh.points))
             if mesh.score < self._config.min_score:
                 face.lost = True
             else:
-                moved.append((_distance(face.mesh.points, mesh.points), face, mesh))
-        kept: list[_Face] = []
-        for _, face, mesh in sorted(moved, key=lambda row: row[0]):
-            # Where one face hides another both may be read off the one in front: it belongs to the one that moved least.
-            if any(_distance(mesh.points, other.mesh.points) < 0.3 for other in kept):
-                face.lost = True
-                continue
-            face.mesh, face.time = mesh, frame.time
-            kept.append(face)
+                moved.append((face.lost, _distance(face.mesh.points, mesh.points), face, mesh))
+        seen: list[Mesh] = []
+        for _, _, face, mesh in sorted(moved, key=lambda row: row[:2]):
+            # Where one face hides another both are read off the one in front: it is the one that moved least.
+            face.lost = any(_is_same(mesh, other) for other in seen)
+            if not face.lost:
+                self._see_again(face, mesh, frame.time)
+                seen.append(mesh)
+
+    def _see_again(self, face: _Face, mesh: Mesh, time: Fraction) -> None:
+        if face.time != self._last_key_time:
+            face.run = _Run(face.run.track_id)  # neither smoothing nor interpolation may reach across the gap
+        face.mesh, face.time, face.lost = mesh, time, False
 
     def _detection_is_due(self, time: Fraction) -> bool:
         return (
@@ -230,25 +237,29 @@ class _Follower:
         """Look for faces that are not followed: lost ones take up their track, others start one."""
         self._looked = frame.time
         found = self._reader.find(frame.image)
-        if not found and not self._faces and self._closer_look_is_due(frame.time):
+        if self._closer_look_is_due(frame, found):
             self._looked_closer = frame.time
             found = self._reader.find_small(frame.image)
-        seen = [face for face in self._faces if not face.lost]
+        seen = [face.mesh for face in self._faces if not face.lost]
         fresh: list[Mesh] = []
         for detection in sorted(found, key=lambda one: -float(one.box[3] - one.box[1])):
             if len(seen) + len(fresh) >= self._config.max_faces:
                 break
-            if any(_covers(face.mesh.points, detection) for face in seen):
+            if any(_covers(mesh.points, detection) for mesh in seen):
                 continue
             mesh = self._read_new(frame.image, detection)
-            known = [face.mesh for face in seen] + fresh
-            if mesh and all(_distance(mesh.points, other.points) > 0.3 for other in known):
+            if mesh and not any(_is_same(mesh, other) for other in seen + fresh):
                 fresh.append(mesh)
         self._adopt(fresh, frame.time)
 
-    def _closer_look_is_due(self, time: Fraction) -> bool:
-        return self._looked_closer is None or time - self._looked_closer >= Fraction(
-            self._config.look_closer_every_s
+    def _closer_look_is_due(self, frame: TimedImage, found: list[Detection]) -> bool:
+        wait = Fraction(self._config.look_closer_every_s)
+        if self._looked_closer is not None and frame.time - self._looked_closer < wait:
+            return False
+        # `find` misses half of the faces of a twentieth of the longer side, and hardly any of a tenth.
+        small = 0.1 * max(frame.image.shape[:2])
+        return all(_size(face.mesh.points) < small for face in self._faces) and all(
+            one.box[3] - one.box[1] < small for one in found
         )
 
     def _read_new(self, image: np.ndarray, detection: Detection) -> Mesh | None:
@@ -271,8 +282,7 @@ class _Follower:
         for distance, i, j in pairs:
             face = self._faces[i]
             if distance < 1 and face.lost and j in left:
-                # A new run: smoothing must not reach across the gap.
-                self._faces[i] = _Face(_Run(face.run.track_id), left.pop(j), time)
+                self._see_again(face, left.pop(j), time)
         self._faces += [_Face(_Run(next(self._ids)), mesh, time) for mesh in left.values()]
 
     def _forget(self, time: Fraction) -> None:
@@ -327,11 +337,16 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.linalg.norm(_center(one) - _center(other))) / max(_size(one), _size(other), 1e-6)
 
 
+def _is_same(one: Mesh, other: Mesh) -> bool:
+    """Whether two meshes were read off one face."""
+    return _distance(one.points, other.points) < 0.3
+
+
 def _same_size(one: np.ndarray, other: np.ndarray) -> bool:
     return 1 / 1.5 < _size(one) / max(_size(other), 1e-6) < 1.5
 
 
 def _covers(points: np.ndarray, detection: Detection) -> bool:
-    """Whether a detection is of the face with these landmarks: its eyes, nose and mouth lie about in their middle."""
+    """Whether a detection is of the face with these landmarks: eyes, nose and mouth lie about in their middle."""
     middle = detection.points[:4].mean(0)
     return float(np.linalg.norm(middle - _center(points))) < 0.4 * _size(points)
