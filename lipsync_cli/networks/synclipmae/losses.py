@@ -29,7 +29,9 @@ def contrastive_loss(audio: Tensor, vocal: Tensor, positives: Tensor, temperatur
 
     audio, vocal: (B, T, D), unit norm.  positives: (B, T, T) bool, [t, s] true where s ∈ P_t.
     """
-    logits = audio.float() @ vocal.float().transpose(1, 2) / temperature
+    # Half precision is too coarse for cosines divided by a small temperature, so autocast does not reach this product.
+    with torch.autocast(audio.device.type, enabled=False):
+        logits = audio.float() @ vocal.float().transpose(1, 2) / temperature
     hidden = ~positives
     forward = (logits.masked_fill(hidden, -torch.inf)).logsumexp(2) - logits.logsumexp(2)
     backward = (logits.masked_fill(hidden, -torch.inf)).logsumexp(1) - logits.logsumexp(1)
