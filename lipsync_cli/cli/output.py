@@ -98,13 +98,19 @@ def print_error(error: LipsyncError) -> None:
 
 
 def write_line(text: str, *, error: bool = False) -> None:
-    """Write one line to stdout (or stderr). Raises: typer.Exit(141) when the reader of the pipe has gone."""
+    """Write one line to stdout (or stderr).
+
+    What the stream cannot encode (a file name that is not Unicode) is written escaped.
+    Raises: typer.Exit(141) when the reader of stdout has gone; messages that nobody reads stop nothing.
+    """
     stream = sys.stderr if error else sys.stdout
+    encoding = stream.encoding or "utf-8"
     try:
-        stream.write(text + "\n")
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
     except BrokenPipeError:
-        raise typer.Exit(READER_GONE) from None
+        if not error:
+            raise typer.Exit(READER_GONE) from None
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -69,6 +69,7 @@ class BarProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
             console=Console(stderr=True),
+            redirect_stdout=False,  # a result printed while the bar is up belongs on stdout, not on its console
             transient=True,
         )
         self._open = 0

@@ -195,3 +195,12 @@ sys.exit(app.main(["try"]))
 """
     assert run(code).returncode == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
+
+
+def test_messages_that_nobody_reads_stop_nothing():
+    code = "import sys; from lipsync_cli.cli.app import main; sys.exit(main(['models', 'path', 'nope']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stderr.close()
+    assert process.stdout.read() == b""
+    assert process.wait() == 5

@@ -1,6 +1,7 @@
 """What a result looks like as JSON and as a table, and how progress is told to a log."""
 
 import json
+import os
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -130,11 +131,22 @@ def test_bars_may_be_nested_and_leave_stdout_alone(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_result_printed_while_a_bar_is_up_stays_on_stdout(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    with BarProgress().stage("read", 3):
+        Output(schema="lipsync.try/1").result({}, "one")
+    out, err = capsys.readouterr()
+    assert out == "one\n"
+    assert "read" in err
+
+
+def test_a_name_that_is_not_unicode_is_printed_escaped(capsys):
+    output = Output(schema="lipsync.try/1", json=True)
+    output.result({"input": Path(os.fsdecode(b"caf\xe9.mp4"))}, "")
+    line = capsys.readouterr().out
+    assert line == '{"schema": "lipsync.try/1", "input": "caf\\udce9.mp4"}\n'
+    assert os.fsencode(json.loads(line)["input"]) == b"caf\xe9.mp4"
+
+
 def test_a_progress_is_a_line_when_stderr_is_no_terminal():
     assert isinstance(Output(schema="lipsync.try/1").progress(), LineProgress)
-
-
-def test_json_is_strict():
-    with pytest.raises(ValueError):
-        json.dumps(float("nan"), allow_nan=False)
-    assert as_json(float("nan")) is None
