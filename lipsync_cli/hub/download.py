@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,27 +137,33 @@ def pull(published: Published, progress: Progress = SILENT) -> dict[str, Path]:
                     published.repo, file.name, revision=published.commit, cache_dir=cache_folder()
                 )
             )
-    record(published, paths, progress)
+    _record(published, check_files(published, paths, progress))
     return paths
 
 
-def record(published: Published, paths: dict[str, Path], progress: Progress = SILENT) -> None:
-    """Hold files to the hashes on record, and write all their hashes to the lock. Raises: WeightsError."""
-    files = {}
+def check_files(
+    published: Published, paths: Mapping[str, Path], progress: Progress = SILENT
+) -> dict[str, FileEntry]:
+    """Hash files and hold them to the hashes on record; returns what they are. Raises: WeightsError."""
+    found = {}
     for file in published.files:
         path = paths[file.name]
         if file.sha256:
             check_sum(path, file.sha256, hint=repair_hint(published.source, path), progress=progress)
-        files[file.name] = {
-            "sha256": file.sha256 or sha256_of(path, progress),
-            "size_bytes": path.stat().st_size,
-        }
+        sha256 = file.sha256 or sha256_of(path, progress)
+        found[file.name] = FileEntry(name=file.name, sha256=sha256, size_bytes=path.stat().st_size)
+    return found
+
+
+def _record(published: Published, found: Mapping[str, FileEntry]) -> None:
     lock = _read_lock()
     lock[published.source] = {
         "repo": published.repo,
         "commit": published.commit,
         "licence": published.licence,
-        "files": files,
+        "files": {
+            file.name: {"sha256": file.sha256, "size_bytes": file.size_bytes} for file in found.values()
+        },
     }
     with atomic_path(cache_folder() / LOCK_NAME) as temporary:
         temporary.write_text(json.dumps(lock, indent=2) + "\n", encoding="utf-8")
@@ -207,8 +213,8 @@ def _hub_errors(published: Published) -> Iterator[None]:
     except errors.EntryNotFoundError as error:
         message = f"{repo}: the repository lacks {', '.join(file.name for file in published.files)}."
         raise WeightsError(message, "lipsync models list") from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except (OSError, errors.HTTPError) as error:  # the latter is not an OSError when no connection is made
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise ResourceError(
                 f"{cache_folder()}: the disk is full.", f"free space, then: {again}"
             ) from error
@@ -224,6 +230,5 @@ def _unreachable(repo: str, again: str, *, offline: bool) -> WeightsError:
 
 
 def total_bytes(files: Sequence[FileEntry]) -> int | None:
-    """How much a download is, None when not all sizes are on record."""
-    sizes = [file.size_bytes for file in files]
-    return None if None in sizes else sum(size for size in sizes if size)
+    """How much a download is by the sizes on record (a small file may lack one); None when there are none."""
+    return sum(file.size_bytes or 0 for file in files) or None

@@ -93,7 +93,7 @@ def verify(source: str, progress: Progress = SILENT) -> ModelFolder:
     """
     folder = load_model_folder(source)
     if folder.origin not in (EMBEDDED, folder.name):  # published: on record in the catalogue or the lock
-        download.record(download.describe(source), dict(folder.files), progress)
+        download.check_files(download.describe(source), folder.files, progress)
     return folder
 
 

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+from huggingface_hub import errors
 
-from lipsync_cli.core.errors import UsageError, WeightsError
+from lipsync_cli.core.errors import ResourceError, UsageError, WeightsError
 from lipsync_cli.hub import download
 from lipsync_cli.hub.catalogue import FileEntry, ModelEntry, read_catalogue
 from lipsync_cli.hub.download import describe, pull, resolve
@@ -132,6 +133,41 @@ def test_offline_is_told_as_such(cache):
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set") as caught:
         pull(resolve("pinned"))
     assert caught.value.hint == "HF_HUB_OFFLINE=0 lipsync models pull pinned"
+
+
+RESPONSE = SimpleNamespace(headers={}, request=None, status_code=403)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "word", "hint"),
+    [
+        (errors.HTTPError("no route"), WeightsError, "cannot be reached", "check the network"),
+        (ConnectionResetError(104, "reset"), WeightsError, "cannot be reached", "lipsync models pull pinned"),
+        (
+            errors.GatedRepoError("no", response=RESPONSE),
+            WeightsError,
+            "licence must be accepted",
+            "hf auth login",
+        ),
+        (
+            errors.RevisionNotFoundError("no", response=RESPONSE),
+            WeightsError,
+            "no such",
+            "lipsync models list",
+        ),
+        (errors.EntryNotFoundError("no"), WeightsError, r"lacks w\.pt", "lipsync models list"),
+        (OSError(28, "full"), ResourceError, "disk is full", "free space"),
+    ],
+)
+def test_every_way_to_fail_has_its_sentence(cache, monkeypatch, error, kind, word, hint):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", failing)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(kind, match=word) as caught:
+        pull(resolve("pinned"))
+    assert hint in caught.value.hint
 
 
 def test_a_damaged_lock_is_named(cache):
