@@ -213,7 +213,8 @@ def _hub_errors(published: Published) -> Iterator[None]:
     except errors.EntryNotFoundError as error:
         message = f"{repo}: the repository lacks {', '.join(file.name for file in published.files)}."
         raise WeightsError(message, "lipsync models list") from error
-    except (OSError, errors.HTTPError) as error:  # the latter is not an OSError when no connection is made
+    # the Hub's client raises HTTPError, which is no OSError and not in its public list, when nothing answers
+    except (OSError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise ResourceError(
                 f"{cache_folder()}: the disk is full.", f"free space, then: {again}"
