@@ -8,7 +8,8 @@ nothing else.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from av.error import FFmpegError, InvalidDataError
 
 from lipsync_cli.core.errors import InputError
 
+_SEEK_EARLY_S = 1  # codecs of sound have settled by then
 _TAIL_ERRORS = (InvalidDataError, EndOfFileError)
 
 
@@ -92,6 +94,28 @@ def decode(container: InputContainer, stream: Any, path: Path) -> Iterator[Any]:
             yield frame
     if last is None:
         raise InputError(f"{path}: no {stream.type} frame can be decoded.", _hint(path))
+
+
+def decode_from(path: Path, pick: Callable[[InputContainer], Any], start: Fraction | None) -> Iterator[Any]:
+    """As `decode`, beginning no later than `start` (seconds on the container's timeline), at a key frame before it.
+
+    pick: chooses the stream.  Seeking in a transport stream may land late; then the file is read from its beginning.
+    """
+    if start is not None and start > 0:
+        with open_container(path) as container:
+            stream = pick(container)
+            container.seek(math.floor((start - _SEEK_EARLY_S) / stream.time_base), stream=stream)
+            frames = decode(container, stream, path)
+            try:
+                first = next(frames, None)
+            except InputError:
+                first = None
+            if first is not None and first.pts is not None and first.pts * first.time_base <= start:
+                yield first
+                yield from frames
+                return
+    with open_container(path) as container:
+        yield from decode(container, pick(container), path)
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,13 +11,11 @@ from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer
 
-from lipsync_cli.core.container import decode, open_container
+from lipsync_cli.core.container import decode_from
 from lipsync_cli.core.errors import InputError
 
 GAP_TOLERANCE_S = Fraction(3, 1000)  # timestamps in milliseconds or of live recorders jitter less than this
-_PREROLL_S = 1  # decoded before a requested start, so that codecs with memory have settled
 
 
 @dataclass(frozen=True)
@@ -29,15 +27,15 @@ class SoundBlock:
     samples: np.ndarray
 
 
-def read_sound(container: InputContainer, stream: Any, path: Path) -> Iterator[SoundBlock]:
-    """Decode an audio stream to gapless blocks: gaps in its timestamps become silence, overlaps are dropped.
+def read_sound(frames: Iterable[Any], path: Path) -> Iterator[SoundBlock]:
+    """Make decoded audio frames gapless blocks: gaps in its timestamps become silence, overlaps are dropped.
 
     Encoder priming and edit lists are honoured by the demuxer and the decoder, so the first block starts
     where a player starts. The channel count may change between blocks. Raises: InputError as `decode` does,
     and when the sample rate changes midway.
     """
     start, rate, written = Fraction(0), 0, 0
-    for frame in decode(container, stream, path):
+    for frame in frames:
         samples = planar(frame)
         if not rate:
             start = Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base)
@@ -82,28 +80,25 @@ def read_mono(
 
     track: sound track, from 0.  Raises: InputError for an unusable file, a missing track, or damage midway.
     """
-    with open_container(path) as container:
-        stream = sound_track(container, track, path)
-        if start is not None and start > _PREROLL_S and stream.time_base:
-            container.seek(math.floor((start - _PREROLL_S) / stream.time_base), stream=stream)
-        begun = False
-        for block in read_sound(container, stream, path):
-            time, rate, samples = block.start, block.sample_rate_hz, block.samples
-            if start is not None and not begun:
-                skip = round((start - time) * rate)  # to the nearest sample of the file: 10 µs at 48 kHz
-                if skip >= samples.shape[1]:
-                    continue
-                samples = samples[:, max(skip, 0) :]
-                time = start
-                if skip < 0:
-                    yield time, rate, np.zeros(-skip, np.float32)
-                    time += Fraction(-skip, rate)
-            begun = True
-            if end is not None:
-                samples = samples[:, : max(0, math.ceil((end - time) * rate))]
-            if samples.shape[1] == 0:
-                return
-            yield time, rate, to_mono(samples)
+    begun = False
+    frames = decode_from(path, lambda container: sound_track(container, track, path), start)
+    for block in read_sound(frames, path):
+        time, rate, samples = block.start, block.sample_rate_hz, block.samples
+        if start is not None and not begun:
+            skip = round((start - time) * rate)  # to the nearest sample of the file: 10 µs at 48 kHz
+            if skip >= samples.shape[1]:
+                continue
+            samples = samples[:, max(skip, 0) :]
+            time = start
+            if skip < 0:
+                yield time, rate, np.zeros(-skip, np.float32)
+                time += Fraction(-skip, rate)
+        begun = True
+        if end is not None:
+            samples = samples[:, : max(0, math.ceil((end - time) * rate))]
+        if samples.shape[1] == 0:
+            return
+        yield time, rate, to_mono(samples)
 
 
 def sound_track(container: Any, track: int, path: Path) -> Any:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av.container import InputContainer
 
-from lipsync_cli.core.container import decode, open_container
+from lipsync_cli.core.container import decode_from
 from lipsync_cli.core.errors import InputError
 from lipsync_cli.media.probe import clockwise_rotation, frame_time, is_cover, nominal_rate
 
@@ -105,23 +106,25 @@ def _shown_for(shown: tuple[Fraction, Fraction, Any]) -> Fraction:
 
 def _decoded(path: Path, start: Fraction | None, threads: int) -> Iterator[tuple[Fraction, Fraction, Any]]:
     """(time, nominal interval, frame) with rising times, from the key frame before `start`."""
-    with open_container(path) as container:
+    interval = Fraction(1, 25)
+
+    def pick(container: InputContainer) -> Any:
+        nonlocal interval
         streams = [s for s in container.streams.video if not is_cover(s)]
         if not streams:
             raise InputError(f"{path}: no picture, only sound.", "give a video file")
-        stream = streams[0]
+        stream: Any = streams[0]
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         interval = 1 / nominal_rate(stream)
-        if start is not None and start > 0 and stream.time_base:
-            # a second early: some containers point a little past the key frame that is needed
-            container.seek(math.floor((start - 1) / stream.time_base), stream=stream)
-        last: Fraction | None = None
-        for frame in decode(container, stream, path):
-            time = frame_time(frame, Fraction(0) if last is None else last + interval)
-            if last is None or time > last:
-                last = time
-                yield time, interval, frame
+        return stream
+
+    last: Fraction | None = None
+    for frame in decode_from(path, pick, start):
+        time = frame_time(frame, Fraction(0) if last is None else last + interval)
+        if last is None or time > last:
+            last = time
+            yield time, interval, frame
 
 
 def to_image(frame: Any, long_side_px: int | None = None) -> np.ndarray:

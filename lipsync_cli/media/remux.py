@@ -20,7 +20,7 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
-from lipsync_cli.core.container import disk_is_full, open_container
+from lipsync_cli.core.container import decode, disk_is_full, open_container
 from lipsync_cli.core.errors import InputError, LipsyncError, ResourceError
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.core.sound import SoundBlock, read_sound
@@ -205,7 +205,7 @@ def _made_sound(
         target.format = context.format
     else:
         target.bit_rate = context.bit_rate or _MADE_BIT_RATE
-    blocks = read_sound(own, own.streams[stream.index], source)
+    blocks = read_sound(decode(own, own.streams[stream.index], source), source)
     if correction.tempo != 1:
         blocks = change_tempo(blocks, correction.tempo, correction.origin)
     blocks = shift_samples(blocks, round(correction.delay * context.sample_rate))
