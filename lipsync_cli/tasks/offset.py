@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,13 +18,22 @@ from lipsync_cli.faces.follow import FaceSource
 from lipsync_cli.hub.model_folder import load_model_folder
 from lipsync_cli.media.probe import MediaInfo, probe, require_audio, require_video
 from lipsync_cli.sync.estimate import LeadConfig, LeadEstimate, estimate_from_band, words
-from lipsync_cli.sync.programme import Programme, describe, measure_windows
+from lipsync_cli.sync.programme import Piece, Programme, WindowLead, describe, measure_windows
 from lipsync_cli.sync.reasons import Evidence
 from lipsync_cli.sync.similarity import Band, banded_similarity
 from lipsync_cli.sync.speaker import SpeakerChoice, choose_speaker
 from lipsync_cli.sync.verdict import Tolerance, Verdict, judge
 from lipsync_cli.tasks.faces import face_models
-from lipsync_cli.tasks.lips_and_sound import FRAME_RATE, Embedder, FaceTokens, SoundTokens, embed_faces, embed_sound
+from lipsync_cli.tasks.lips_and_sound import (
+    FRAME_RATE,
+    Embedder,
+    FaceTokens,
+    SoundTokens,
+    embed_faces,
+    embed_sound,
+)
+
+Moment = TypeVar("Moment", Piece, WindowLead)
 
 DEFAULT_MODEL = "synclipmae-tiny"
 PROGRAMME_S = 40.0  # clips longer than this are also measured in windows over time
@@ -70,13 +80,15 @@ class OffsetResult:
 
     estimate: over everything the speaking faces show.  words: one line for people.  suggested_audio_delay_ms: what to
     delay the sound by (negative: advance it), None when the measurement is not to be trusted.
-    faces: every face of every shot.  programme: of long clips, how the lead moves over time.
-    frame_rate: of the picture as it is stored.  model: that measured.
+    faces: every face of every shot.  programme: of long clips, how the lead moves over container time.
+    frame_rate: of the picture as it is stored.  start_s: container second at which the clip begins.
+    model: that measured.
     """
 
     clip: Path
     model: str
     frame_rate: Fraction
+    start_s: float
     duration_s: float
     audio_track: int
     estimate: LeadEstimate
@@ -108,18 +120,29 @@ class OffsetMeter:
         """
         info = probe(request.clip)
         video, audio = require_video(info), require_audio(info, request.audio_track)
-        faces = embed_faces(request.clip, self._faces, self.embedder, progress, math.ceil(info.duration * FRAME_RATE))
+        faces = embed_faces(
+            request.clip, self._faces, self.embedder, progress, math.ceil(info.duration * FRAME_RATE)
+        )
         if not faces:
-            raise InputError(f"{request.clip}: no face was found.", "look at the picture: faces smaller than 30 px are not found")
+            raise InputError(
+                f"{request.clip}: no face was found.",
+                "look at the picture: faces smaller than 30 px are not found",
+            )
         if request.face is not None:
             faces = _only(faces, request)
         reach = Fraction(math.ceil(request.max_lead_ms / 40) + 1) / FRAME_RATE
         first, last = _span(faces)
-        sound = embed_sound(request.clip, request.audio_track, max(audio.start, first - reach), last + reach, self.embedder)
-        config = LeadConfig(
-            max_lead_ms=request.max_lead_ms, bias_ms=self.embedder.bias_ms, systematic_ms=self.embedder.systematic_ms
+        sound = embed_sound(
+            request.clip, request.audio_track, max(audio.start, first - reach), last + reach, self.embedder
         )
-        return _result(request, info, video.rate, self.model, _Comparison(self.embedder, sound, config), faces)
+        config = LeadConfig(
+            max_lead_ms=request.max_lead_ms,
+            bias_ms=self.embedder.bias_ms,
+            systematic_ms=self.embedder.systematic_ms,
+        )
+        return _result(
+            request, info, video.rate, self.model, _Comparison(self.embedder, sound, config), faces
+        )
 
 
 def load_embedder(model: str, device: str) -> Embedder:
@@ -128,14 +151,19 @@ def load_embedder(model: str, device: str) -> Embedder:
     from lipsync_cli.networks.synclipmae.weights import NETWORK, load_model
 
     folder = load_model_folder(model, network=NETWORK)
-    return SyncLipMAEEmbedder(load_model(folder), resolve_device(device), dict(folder.preprocess.get("calibration", {})))
+    return SyncLipMAEEmbedder(
+        load_model(folder), resolve_device(device), dict(folder.preprocess.get("calibration", {}))
+    )
 
 
 def _only(faces: list[FaceTokens], request: OffsetRequest) -> list[FaceTokens]:
     chosen = [face for face in faces if face.track_id == request.face]
     if not chosen:
         known = ", ".join(str(face.track_id) for face in faces)
-        raise InputError(f"{request.clip}: there is no face {request.face}; there are {known}.", f"--face {faces[0].track_id}")
+        raise InputError(
+            f"{request.clip}: there is no face {request.face}; there are {known}.",
+            f"--face {faces[0].track_id}",
+        )
     return chosen
 
 
@@ -191,7 +219,7 @@ class _Comparison:
 def heard_shares(sound: SoundTokens, start: Fraction, end: Fraction) -> tuple[float, float, float]:
     """Shares of silence, speech and music between two container times, 0…1; all silence when there is no sound."""
     speech = np.concatenate([block.speech for block in sound.heard]) if sound.heard else np.zeros(0, bool)
-    silent = np.concatenate([block.silent for block in sound.heard]) if sound.heard else np.zeros(0, bool)
+    silent = np.concatenate([~block.sounding for block in sound.heard]) if sound.heard else np.zeros(0, bool)
     music = np.concatenate([block.music for block in sound.heard]) if sound.heard else np.zeros(0)
     first, last = (max(0, int((time - sound.start_s) * 100)) for time in (start, end))
     if first >= min(last, len(speech)):
@@ -222,6 +250,7 @@ def _result(
     programme = None
     if len(band.values) > PROGRAMME_S * FRAME_RATE:
         programme = describe(measure_windows(band, config=comparison.config), band, comparison.config)
+        programme = _on_container_time(programme, float(_span(used)[0]))
     verdict = None
     if request.tolerance is not None:
         low, high = overall.interval_low_ms, overall.interval_high_ms
@@ -230,14 +259,34 @@ def _result(
         clip=request.clip,
         model=model,
         frame_rate=rate,
+        start_s=float(info.start),
         duration_s=float(info.duration),
         audio_track=request.audio_track,
         estimate=overall,
         words=words(overall, rate),
         suggested_audio_delay_ms=overall.audio_lead_ms if overall.trusted else None,
-        faces=tuple(_face_lead(face, estimates[face.track_id], face.track_id in speaking, rate) for face in faces),
+        faces=tuple(
+            _face_lead(face, estimates[face.track_id], face.track_id in speaking, rate) for face in faces
+        ),
         programme=programme,
         verdict=verdict,
+    )
+
+
+def _on_container_time(programme: Programme, start_s: float) -> Programme:
+    """The programme of a band whose first frame is at start_s, with that added to all its times."""
+
+    def moved(part: Moment) -> Moment:
+        return replace(part, start_s=part.start_s + start_s, end_s=part.end_s + start_s)
+
+    line = programme.line
+    if line is not None:
+        line = replace(line, intercept_ms=line.intercept_ms - line.drift_ppm * start_s / 1000)
+    return replace(
+        programme,
+        line=line,
+        pieces=tuple(moved(piece) for piece in programme.pieces),
+        windows=tuple(moved(window) for window in programme.windows),
     )
 
 
@@ -245,7 +294,9 @@ def _speaking(faces: list[FaceTokens], estimates: dict[int, LeadEstimate]) -> se
     """The speaking face of every shot that has one."""
     chosen: set[int] = set()
     for shot in {face.shot for face in faces}:
-        choice: SpeakerChoice = choose_speaker({f.track_id: estimates[f.track_id] for f in faces if f.shot == shot})
+        choice: SpeakerChoice = choose_speaker(
+            {f.track_id: estimates[f.track_id] for f in faces if f.shot == shot}
+        )
         if choice.track_id is not None:
             chosen.add(choice.track_id)
     return chosen
