@@ -23,6 +23,7 @@ from av.error import FFmpegError, InvalidDataError
 from lipsync_cli.core.errors import InputError
 
 _SEEK_EARLY_S = 1  # codecs of sound have settled by then
+_REORDER_PACKETS = 32  # pictures that may be stored before one that is shown earlier
 _TAIL_ERRORS = (InvalidDataError, EndOfFileError)
 
 
@@ -116,6 +117,28 @@ def decode_from(path: Path, pick: Callable[[InputContainer], Any], start: Fracti
                 return
     with open_container(path) as container:
         yield from decode(container, pick(container), path)
+
+
+def picture_shift(path: Path, index: int) -> Fraction:
+    """Seconds to add to every picture time that the demuxer gives for stream `index`.
+
+    Where an MP4 or MOV edit list begins inside a picture, as in clips trimmed on a phone, FFmpeg moves the first whole
+    picture to the start of the edit: up to one frame out of sync with the sound, which it cuts exactly. Reading the
+    stored times without its edit-list handling tells by how much. 0 everywhere else.
+    """
+    with av.open(f"file:{path}", metadata_errors="replace", options={"advanced_editlist": "0"}) as container:
+        if "mp4" not in container.format.name:
+            return Fraction(0)
+        stream: Any = container.streams[index]
+        container.seek(0, stream=stream)
+        hidden, shown = False, []
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                hidden = hidden or packet.pts < 0
+                shown += [packet.pts] if packet.pts >= 0 else []
+            if len(shown) > _REORDER_PACKETS or (shown and not hidden):
+                break
+        return min(shown) * Fraction(stream.time_base) if hidden and shown else Fraction(0)
 
 
 def disk_is_full(error: BaseException) -> bool:

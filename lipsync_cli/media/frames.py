@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from av.container import InputContainer
 
-from lipsync_cli.core.container import decode_from
+from lipsync_cli.core.container import decode_from, picture_shift
 from lipsync_cli.core.errors import InputError
 from lipsync_cli.media.probe import clockwise_rotation, frame_time, is_cover, nominal_rate
 
@@ -106,22 +106,22 @@ def _shown_for(shown: tuple[Fraction, Fraction, Any]) -> Fraction:
 
 def _decoded(path: Path, start: Fraction | None, threads: int) -> Iterator[tuple[Fraction, Fraction, Any]]:
     """(time, nominal interval, frame) with rising times, from the key frame before `start`."""
-    interval = Fraction(1, 25)
+    interval, shift = Fraction(1, 25), Fraction(0)
 
     def pick(container: InputContainer) -> Any:
-        nonlocal interval
+        nonlocal interval, shift
         streams = [s for s in container.streams.video if not is_cover(s)]
         if not streams:
             raise InputError(f"{path}: no picture, only sound.", "give a video file")
         stream: Any = streams[0]
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
-        interval = 1 / nominal_rate(stream)
+        interval, shift = 1 / nominal_rate(stream), picture_shift(path, stream.index)
         return stream
 
     last: Fraction | None = None
     for frame in decode_from(path, pick, start):
-        time = frame_time(frame, Fraction(0) if last is None else last + interval)
+        time = shift + frame_time(frame, Fraction(0) if last is None else last - shift + interval)
         if last is None or time > last:
             last = time
             yield time, interval, frame

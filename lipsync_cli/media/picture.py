@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from lipsync_cli.core.container import open_container
+from lipsync_cli.core.container import open_container, picture_shift
 from lipsync_cli.media.probe import is_cover
 
 
@@ -33,13 +33,14 @@ def picture_summary(path: Path) -> PictureSummary:
         streams = [s for s in container.streams.video if not is_cover(s)]
         if not streams:
             return PictureSummary("", 0, Fraction(0), Fraction(0))
+        shifts = {s.index: picture_shift(path, s.index) for s in streams}
         for packet in container.demux(streams):
             if not packet.size:
                 continue
             digest.update(memoryview(packet))
             packets += 1
             if packet.pts is not None and packet.time_base is not None and not packet.is_discard:
-                time = packet.pts * packet.time_base
+                time = packet.pts * packet.time_base + shifts[packet.stream_index]
                 times = [min(times[0], time), max(times[1], time)] if times else [time, time]
     first, last = times or [Fraction(0), Fraction(0)]
     return PictureSummary(digest.hexdigest(), packets, first, last)

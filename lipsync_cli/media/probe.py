@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
-from lipsync_cli.core.container import decode, open_container
+from lipsync_cli.core.container import decode, open_container, picture_shift
 from lipsync_cli.core.errors import InputError
 
 _RATE_PACKETS = 120  # picture packets looked at to tell a variable rate
@@ -141,7 +141,7 @@ def _video_stream(path: Path, stream: Any) -> VideoStream:
         coded_height=frame.height,
         rotation=turned,
         rate=nominal_rate(stream),
-        start=frame_time(frame, Fraction(0)),
+        start=frame_time(frame, Fraction(0)) + picture_shift(path, index),
         bit_depth=max(component.bits for component in frame.format.components),
         pixel_format=frame.format.name,
         variable_rate=_variable_rate(path, index),

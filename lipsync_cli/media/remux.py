@@ -20,7 +20,7 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
-from lipsync_cli.core.container import decode, disk_is_full, open_container
+from lipsync_cli.core.container import decode, disk_is_full, open_container, picture_shift
 from lipsync_cli.core.errors import InputError, LipsyncError, ResourceError
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.core.sound import SoundBlock, read_sound
@@ -119,6 +119,8 @@ def _write(
             made.append(_made_sound(own, out, stream, source, correction))
         elif (target := _copied_stream(out, stream)) is not None:
             delay = correction.delay if track >= 0 and correction.moves(track) else Fraction(0)
+            if stream.type == "video":
+                delay = picture_shift(source, stream.index)
             copied[stream.index] = (target, delay)
     total = round((container.duration or 0) / av.time_base)
     with progress.stage("writing", total or None, "s") as stage:

@@ -20,6 +20,7 @@ from lipsync_cli.core.errors import InputError, ResourceError
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.core.sound import read_sound
 from lipsync_cli.media import remux
+from lipsync_cli.media.frames import read_frames
 from lipsync_cli.media.measure import measure_change
 from lipsync_cli.media.picture import picture_summary
 from lipsync_cli.media.remux import Correction, is_lossless, write_corrected
@@ -95,6 +96,30 @@ def test_there_and_back_is_the_same_place(tmp_path):
     write_corrected(paths[0], paths[1], Correction(Fraction(-12, 100), "edit"))
     write_corrected(paths[1], paths[2], Correction(Fraction(12, 100), "edit"))
     assert measured_lead(paths[2])[1] == pytest.approx(measured_lead(paths[0])[1], abs=1 / 48000)
+
+
+def first_edit(path):
+    """Where the first track's edit list begins in its media, in seconds (ISO 14496-12 8.6.6 and 8.4.2, version 0)."""
+    data = path.read_bytes()
+    media_time = int.from_bytes(data[(at := data.index(b"elst") + 4) + 12 : at + 16], "big")
+    timescale = int.from_bytes(data[(at := data.index(b"mdhd") + 4) + 12 : at + 16], "big")
+    times = data.index(b"ctts") + 4
+    reordering = int.from_bytes(data[times + 12 : times + 16], "big")  # of the first picture
+    return (media_time - reordering) / timescale
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
+def test_pictures_hidden_by_an_edit_list_stay_hidden(tmp_path, suffix):
+    source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    write_clip(
+        source, Clip(rate=Fraction(24), video_start=Fraction(-12, 100))
+    )  # begins inside the third picture
+    write_corrected(source, target, Correction(Fraction(-5, 100), "edit"))
+    assert picture_summary(source).sha256 == picture_summary(target).sha256
+    assert len(list(read_frames(source))) == len(list(read_frames(target)))
+    assert measured_lead(source)[1] - measured_lead(target)[1] == pytest.approx(-0.05, abs=1e-3)
+    if suffix in ("mp4", "mov"):
+        assert first_edit(source) == first_edit(target) == pytest.approx(0.12, abs=1e-4)
 
 
 def test_only_the_chosen_track_moves(tmp_path):
@@ -240,6 +265,7 @@ from fractions import Fraction
 from pathlib import Path
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.media import remux
+from lipsync_cli.media.frames import read_frames
 step = remux._copied_packets
 def cut(*a):
     for number, job in enumerate(step(*a)):

@@ -33,13 +33,13 @@ CONTAINERS = (
     ("mxf", "pcm_s16le"),
 )
 # how a clip comes by its lead: in the samples, or by where the sound or the picture starts
-WAYS = ("samples", "audio_late", "audio_early", "video_late")
+WAYS = ("samples", "audio_late", "audio_early", "video_late", "video_early")
 LEADS_MS = (-500, -120, -40, -7, 0, 7, 40, 120, 500)
 ALL = [
     (rate, suffix, codec, way, lead)
     for rate, (suffix, codec), way, lead in product(RATES, CONTAINERS, WAYS, LEADS_MS)
     if not (suffix == "mxf" and (rate in ("120", "VFR") or way != "samples"))  # MXF has no timestamps to move
-    and not (way in ("audio_late",) and lead > 0)
+    and not (way in ("audio_late", "video_early") and lead > 0)
     and not (way in ("audio_early", "video_late") and lead <= 0)
 ]
 
@@ -67,6 +67,7 @@ def make(path: Path, rate: str, codec: str, way: str, lead_ms: int):
         "audio_late": {"audio_start": -lead},
         "audio_early": {"audio_start": -lead},
         "video_late": {"video_start": lead},
+        "video_early": {"video_start": lead},  # in MP4 the first pictures fall before an edit list's start
     }[way]
     return write_clip(path, Clip(rate=RATES[rate], audio_codec=codec, **moved))
 
