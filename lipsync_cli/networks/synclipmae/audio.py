@@ -9,6 +9,7 @@ Shapes: B clips, M mel rows at 100 Hz, T times, L layers, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,10 @@ class AudioConfig:
 
 
 class MelAudio(nn.Module):
-    """Convolutions over log-mel, one token every 10 ms, receptive field ±180 ms.
+    """Convolutions over log-mel, one token every 10 ms.
 
+    A token depends on ±17 mel rows, which with the mel window is ±182.5 ms of sound, and on the level of the whole
+    stretch, as `GroupNorm` takes its mean and deviation over all rows: stretches of seconds, not of single windows.
     # differs from the paper: trained, not frozen, and tiny; the card states what it measures.
     """
 
@@ -72,7 +75,7 @@ class SpeechAudio(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = encoder.requires_grad_(False).eval()
-        sizes = encoder.config
+        sizes: Any = encoder.config
         self.adapter = nn.Sequential(
             nn.Linear(sizes.num_hidden_layers * sizes.hidden_size, width), nn.GELU(), nn.Linear(width, width)
         )
@@ -91,14 +94,11 @@ class SpeechAudio(nn.Module):
         """
         samples = (samples - samples.mean(1, keepdim=True)) / (samples.std(1, keepdim=True) + 1e-5)
         if self.config.resample == "waveform":
-            count = frames_to_samples(
-                num_frames, self.encoder.config.conv_kernel, self.encoder.config.conv_stride
-            )
+            sizes: Any = self.encoder.config
+            count = frames_to_samples(num_frames, sizes.conv_kernel, sizes.conv_stride)
             samples = F.interpolate(samples[:, None], count, mode="linear")[:, 0]
-        hidden = self.encoder(samples, output_hidden_states=True).hidden_states[
-            1:
-        ]  # layer outputs, not the embedding
-        stacked = torch.cat(hidden, -1)
+        hidden = self.encoder(samples, output_hidden_states=True).hidden_states
+        stacked = torch.cat(hidden[1:], -1)  # what the layers say; the first is what they are fed
         if stacked.shape[1] == num_frames:
             return stacked
         # Feature i is centred on its own 25 ms field, frame t on its own 40 ms: both divide the same clip evenly.

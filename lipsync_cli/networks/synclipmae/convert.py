@@ -98,9 +98,10 @@ def load_speech_encoder(folder: ModelFolder) -> nn.Module:
     from transformers import Wav2Vec2Model
 
     try:
-        model, report = Wav2Vec2Model.from_pretrained(
+        loaded: Any = Wav2Vec2Model.from_pretrained(
             folder.path, local_files_only=True, output_loading_info=True
         )
+        model, report = loaded
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{folder.path}: not a wav2vec 2.0 folder: {error}", f"lipsync models pull {folder.name}"

@@ -58,6 +58,8 @@ class PromptBlock(nn.Module):
 class PromptDecoder(nn.Module):
     """Restores a frame from bypass-1 patches and three prompts; the same weights serve both passes."""
 
+    position: Tensor
+
     def __init__(
         self, config: DecoderConfig, encoder_width: int, num_patches: int, patch_values: int
     ) -> None:

@@ -95,21 +95,21 @@ class PatchStem(nn.Module):
         super().__init__()
         channels, side = config.channels * config.context_frames, config.patch_px
         if config.stem == "linear":
-            self.layers = nn.ModuleList([nn.Conv2d(channels, config.width, side, side)])
+            convolutions = [nn.Conv2d(channels, config.width, side, side)]
         else:
             # differs from the paper: two steps with a bend between learn motion from few speakers better than one
             quarter = side // self.QUARTERS
-            self.layers = nn.ModuleList(
-                [
-                    nn.Conv2d(channels, self.QUARTER_WIDTH, quarter, quarter),
-                    nn.Conv2d(self.QUARTER_WIDTH, config.width, self.QUARTERS, self.QUARTERS),
-                ]
-            )
+            convolutions = [
+                nn.Conv2d(channels, self.QUARTER_WIDTH, quarter, quarter),
+                nn.Conv2d(self.QUARTER_WIDTH, config.width, self.QUARTERS, self.QUARTERS),
+            ]
+        self.layers = nn.ModuleList(convolutions)
 
     def forward(self, tubes: Tensor) -> Tensor:
         """(..., channels, P, P) → (..., D)."""
         x = tubes.flatten(0, -4)
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Conv2d)
             x = tiled_convolution(F.gelu(x) if index else x, layer.weight, layer.bias)
         return x.reshape(*tubes.shape[:-3], -1)
 

@@ -27,6 +27,9 @@ def positive_pairs(audio_features: Tensor, neighbours: int, threshold: float) ->
 def contrastive_loss(audio: Tensor, vocal: Tensor, positives: Tensor, temperature: Tensor | float) -> Tensor:
     """Symmetric InfoNCE over the frames of each clip with multiple positives: L_CL of §3.3, averaged over clips.
 
+    The second sum is anchored at the lips as the first is at the sound: log Σ_{t∈P_s} p_{s→t}, with one denominator.
+    # differs from the paper, whose subscripts (Σ_{s∈P_t} p_{s→t}) mix denominators unless P_t holds t alone
+
     audio, vocal: (B, T, D), unit norm.  positives: (B, T, T) bool, [t, s] true where s ∈ P_t.
     """
     # Half precision is too coarse for cosines divided by a small temperature, so autocast does not reach this product.

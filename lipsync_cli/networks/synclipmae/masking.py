@@ -49,9 +49,12 @@ def sample_visible(
 def likeliest_visible(weights: Tensor, frames: tuple[int, int], mask_ratio: float) -> Tensor:
     """The visible patches that `sample_visible` would most often choose: the fixed view used when measuring.
 
-    Returns (B, T, V).  Ties are broken towards the centre line, so the choice is symmetric.
+    Returns (B, T, V).  Ties are broken towards the centre line, then downwards, so the choice is symmetric when V is
+    even.
     """
     grid = round(weights.numel() ** 0.5)
-    column = (torch.arange(weights.numel(), device=weights.device) % grid - (grid - 1) / 2).abs()
-    best = (weights - 1e-4 * column).topk(num_visible(weights.numel(), mask_ratio)).indices.sort().values
+    index = torch.arange(weights.numel(), device=weights.device)
+    column, row = (index % grid - (grid - 1) / 2).abs(), index // grid
+    score = weights.cpu().double() - 1e-4 * column.cpu() + 1e-7 * row.cpu()
+    best = score.topk(num_visible(weights.numel(), mask_ratio)).indices.sort().values.to(weights.device)
     return best.expand(*frames, -1)

@@ -92,6 +92,8 @@ class Restoration(NamedTuple):
 class SyncLipMAE(nn.Module):
     """Encoder, audio branch and decoder of the paper's Figure 1(a)."""
 
+    face_weights: Tensor
+
     def __init__(self, config: SyncLipMAEConfig, speech_encoder: nn.Module | None = None) -> None:
         """speech_encoder: a transformers Wav2Vec2Model, needed by the "wav2vec2" audio branch."""
         super().__init__()

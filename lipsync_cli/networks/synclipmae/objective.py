@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsync_cli.audio.mel import log_mel
+from lipsync_cli.core.errors import UsageError
 from lipsync_cli.core.progress import Progress
 from lipsync_cli.data.clips import SAMPLES_PER_FRAME, ClipData, ClipStore
 from lipsync_cli.data.manifest import ClipChoice, choose_clips, read_manifest
@@ -134,13 +135,24 @@ class PretrainObjective:
         grey = recipe.model.encoder.channels == 1
         window = recipe.data.window_frames
         chosen = [clip for clip in choose_clips(clips, recipe.data.train) if clip.num_frames >= window]
+        if not chosen:
+            raise UsageError(
+                f"{manifest}: no training clip has {window} frames.",
+                f"--set data.window_frames={window // 2}",
+            )
         self._train = ClipStore(folder, chosen, grey=grey, cache_gb=recipe.data.cache_gb)
         self._validate = ClipStore(folder, choose_clips(clips, recipe.data.validate), grey=grey, cache_gb=0)
         self._weights: Tensor | None = None
 
     def build(self) -> Pretraining:
-        """Raises: WeightsError when a pretrained part is not on this machine."""
+        """Raises: WeightsError when a pretrained part is not on this machine; UsageError when the clips are too small."""
         config = self.recipe.model
+        side, wanted = self._train.load(self._train.clips[0]).frames.shape[1], config.encoder.image_px
+        if side < wanted:
+            raise UsageError(
+                f"{self.recipe.data.manifest}: the crops are {side} px wide where {wanted} px are wanted.",
+                f"lipsync prepare FOOTAGE OUT --face-px {wanted}",
+            )
         speech = None
         if config.audio.branch == "wav2vec2":
             speech = load_speech_encoder(load_model_folder(config.audio.pretrained))

@@ -46,7 +46,8 @@ def load_model(folder: ModelFolder) -> SyncLipMAE:
         outcome = network.load_state_dict(read_weights(folder.weights), strict=False)
     except RuntimeError as error:
         raise WeightsError(
-            f"{folder.weights}: not the weights of its config.json: {error}.", "lipsync models verify"
+            f"{folder.weights}: not the weights of its config.json: {' '.join(str(error).split())}",
+            "lipsync models verify",
         ) from error
     missing = [name for name in outcome.missing_keys if not name.startswith(SPEECH_PREFIX)]
     if missing or outcome.unexpected_keys:
