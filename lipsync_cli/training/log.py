@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lipsync_cli.core.output import atomic_path
+
 
 class RunLog:
     """Appends to `log.jsonl` of a run and, with the `tensorboard` extra, to `tensorboard/`."""
@@ -19,7 +21,8 @@ class RunLog:
 
     def _truncate(self, first_step: int) -> None:
         kept = [line for line in read_log(self._path) if line["step"] <= first_step]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        with atomic_path(self._path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, event: str, step: int, values: dict[str, float]) -> None:
         """event: "train" or "validate".  step: steps done."""

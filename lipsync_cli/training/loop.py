@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -70,7 +72,7 @@ def train(
     if config.batch_size % accelerator.num_processes:
         raise UsageError(
             f"batch_size {config.batch_size} does not divide over {accelerator.num_processes} processes.",
-            f"--set loop.batch_size={accelerator.num_processes}",
+            f"--set loop.batch_size={-(-config.batch_size // accelerator.num_processes) * accelerator.num_processes}",
         )
     set_seed(config.seed)
     module = objective.build()
@@ -93,6 +95,7 @@ def _steps(objective, config, run, accelerator, module, optimiser, first, log, p
     metrics: dict[str, float] = {}
     batches = _batches(objective, config, accelerator, first)
     shown = progress if accelerator.is_main_process else SILENT
+    validated = False  # its metrics are empty on every process but the first
     with shown.stage("train", config.steps - first, "steps") as stage:
         for step, batch in enumerate(batches, first):
             done = step + 1
@@ -108,17 +111,18 @@ def _steps(objective, config, run, accelerator, module, optimiser, first, log, p
             )
             stage.advance()
             if done % config.log_every == 0 or done == config.steps:
-                values = meter.take(step, config.batch_size)
+                values = meter.take(done, config.batch_size)
                 stage.note(f"loss {values['loss']:.4f}")
                 if log:
                     log.write("train", done, values)
             if done == config.steps or (config.validate_every and done % config.validate_every == 0):
-                metrics = _validate(objective, accelerator, module, shown)
+                metrics, validated = _validate(objective, accelerator, module, shown), True
                 if log:
                     log.write("validate", done, metrics)
             if done % config.checkpoint_every == 0 or done == config.steps:
+                meter.check(done)  # a checkpoint that holds infinities would replace one that does not
                 save_checkpoint(accelerator, run, done, config.keep_checkpoints)
-    return metrics or _validate(objective, accelerator, module, shown)
+    return metrics if validated else _validate(objective, accelerator, module, shown)
 
 
 def _batches(
@@ -127,10 +131,12 @@ def _batches(
     """This process's share of every global batch from step `first` on: example n of step s is number s·batch + n."""
     share = config.batch_size // accelerator.num_processes
     start = accelerator.process_index * share
-    numbers = [[s * config.batch_size + start + n for n in range(share)] for s in range(first, config.steps)]
+    numbers = ([s * config.batch_size + start + n for n in range(share)] for s in range(first, config.steps))
     loader = DataLoader(
         _Examples(objective),
         batch_sampler=numbers,
+        # Its own, or starting a loader would move the random numbers that dropout draws, and a resumed run with them.
+        generator=torch.Generator(),
         num_workers=config.workers,
         pin_memory=accelerator.device.type == "cuda",
     )
@@ -180,18 +186,26 @@ class _Meter:
     def add(self, values: dict[str, torch.Tensor]) -> None:
         self._rows.append(values)
 
-    def take(self, step: int, batch_size: int) -> dict[str, float]:
-        """Means since the last call, and examples per second. Raises: LipsyncError when the loss is not finite."""
+    def check(self, done: int) -> dict[str, float]:
+        """Means over steps and processes since the last `take`. Raises: LipsyncError when one is not finite."""
+        if not self._rows:
+            return {}
         names = list(self._rows[0])
         means = torch.stack(
             [torch.stack([row[name].reshape(()) for row in self._rows]).mean() for name in names]
         )
-        means = self._accelerator.reduce(means, "mean")
-        values = dict(zip(names, means.tolist(), strict=True))
-        if not torch.isfinite(means).all():
-            raise LipsyncError(
-                f"the loss became {values['loss']} at step {step}.", "lower loop.optim.lr and resume"
-            )
+        reduced: Any = self._accelerator.reduce(means, "mean")
+        values = dict(zip(names, reduced.tolist(), strict=True))
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise LipsyncError(
+                    f"{name} became {value} by step {done}.", "lower loop.optim.lr and train again"
+                )
+        return values
+
+    def take(self, done: int, batch_size: int) -> dict[str, float]:
+        """`check`, with examples per second; starts anew."""
+        values = self.check(done)
         values["examples_per_s"] = len(self._rows) * batch_size / (time.perf_counter() - self._started)
         self._reset()
         return values
