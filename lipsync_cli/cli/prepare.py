@@ -23,6 +23,12 @@ Text = Annotated[
         show_default=False,
     ),
 ]
+FacePx = Annotated[
+    int,
+    typer.Option(
+        "--face-px", min=32, metavar="PX", help="Side of the face crops, beside a margin of a sixteenth."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,16 +39,21 @@ def prepare(
     footage: Footage,
     out: Prepared,
     text: Text = None,
+    face_px: FacePx = 128,
     workers: Workers = 1,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Turn footage into training data: aligned faces, 16 kHz sound, a manifest. A stopped run goes on where it was."""
+    from lipsync_cli.data.prepare import PrepareConfig
+    from lipsync_cli.faces.align import CropGeometry
     from lipsync_cli.tasks.prepare import PrepareRequest
     from lipsync_cli.tasks.prepare import prepare as run
 
     output = Output(schema="lipsync.prepare/1", json=json, quiet=quiet)
-    result = run(PrepareRequest(footage=footage, out=out, text=text, workers=workers), output.progress())
+    geometry = CropGeometry(face_px // 2 * 2, max(1, face_px // 32) * 2)  # pictures have even sides
+    request = PrepareRequest(footage, out, text, workers, PrepareConfig(geometry))
+    result = run(request, output.progress())
     said = f"{result.clips} clips, {result.hours:.2f} h, from {result.files} files: {result.manifest}"
     output.result(
         result, said + (f"\n{result.dropped} pieces dropped, why: {result.report}" if result.dropped else "")

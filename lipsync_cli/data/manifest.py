@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from lipsync_cli.core.errors import InputError, UsageError
 from lipsync_cli.core.output import atomic_path
@@ -53,13 +54,12 @@ def read_manifest(path: Path) -> list[Clip]:
     path = path / MANIFEST_NAME if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path}: no such manifest.", f"lipsync prepare FOOTAGE '{path.parent}'")
-    known = {f.name for f in fields(Clip)}
     clips = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            clips.append(Clip(**{k: v for k, v in row.items() if k in known}))
-        except (json.JSONDecodeError, TypeError, AttributeError) as error:
+            clips.append(read_clip(row))
+        except (ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path}: line {number} is not a clip: {error}.", f"sed -n {number}p '{path}'"
             ) from error
@@ -68,11 +68,18 @@ def read_manifest(path: Path) -> list[Clip]:
     return sorted(clips, key=lambda clip: clip.key)
 
 
+def read_clip(row: dict[str, Any]) -> Clip:
+    """A line of the manifest; names we do not know are left out.  Raises: TypeError or ValueError when it is none."""
+    known = {f.name: row[f.name] for f in fields(Clip) if f.name in row}
+    words = tuple((str(word), float(start), float(end)) for word, start, end in known.pop("words", ()))
+    return Clip(**known, words=words)
+
+
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
     """Write whole or not at all, sorted by key."""
     lines = [json.dumps(asdict(clip)) for clip in sorted(clips, key=lambda clip: clip.key)]
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def choose_clips(clips: list[Clip], choice: ClipChoice) -> list[Clip]:
@@ -80,8 +87,8 @@ def choose_clips(clips: list[Clip], choice: ClipChoice) -> list[Clip]:
     chosen = []
     for subject in sorted({clip.subject for clip in clips}):
         own = [clip for clip in clips if clip.subject == subject]
-        end = len(own) - choice.drop_last.get(subject, 0)
-        start = len(own) - choice.keep_last.get(subject, len(own))
+        end = max(0, len(own) - choice.drop_last.get(subject, 0))
+        start = max(0, len(own) - choice.keep_last.get(subject, len(own)))
         chosen += own[start:end]
     chosen = [clip for clip in chosen if any(fnmatchcase(clip.key, pattern) for pattern in choice.keys)]
     if not chosen:

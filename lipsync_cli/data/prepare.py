@@ -14,7 +14,7 @@ from lipsync_cli.audio.load import Waveform, load_audio
 from lipsync_cli.core.errors import LipsyncError
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.data.clips import FRAME_RATE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
-from lipsync_cli.data.manifest import Clip
+from lipsync_cli.data.manifest import Clip, read_clip
 from lipsync_cli.faces.align import CropGeometry
 from lipsync_cli.faces.crops import FaceCrop
 from lipsync_cli.faces.follow import FaceModels, FollowConfig, follow_faces
@@ -55,7 +55,9 @@ def prepare_file(source: Path, key: str, out: Path, models: FaceModels, config: 
     """
     record = out / "done" / f"{key}.json"
     if record.exists():
-        return _read_outcome(record)
+        finished = _read_outcome(record)
+        if finished.source == str(source):  # a file of the same name may have come between the runs
+            return finished
     try:
         outcome = _cut_file(source, key, out, models, config)
     except LipsyncError as error:
@@ -68,7 +70,7 @@ def prepare_file(source: Path, key: str, out: Path, models: FaceModels, config: 
 
 def _read_outcome(record: Path) -> Outcome:
     row = json.loads(record.read_text())
-    return Outcome(row["source"], tuple(Clip(**clip) for clip in row["clips"]), tuple(row["dropped"]))
+    return Outcome(row["source"], tuple(read_clip(clip) for clip in row["clips"]), tuple(row["dropped"]))
 
 
 def _cut_file(source: Path, key: str, out: Path, models: FaceModels, config: PrepareConfig) -> Outcome:
@@ -86,7 +88,8 @@ def _cut_file(source: Path, key: str, out: Path, models: FaceModels, config: Pre
         if fault:
             dropped.append(fault)
         else:
-            clips.append(_write_clip(run, sound, source, f"{key}-{len(clips)}" if clips else key, out))
+            # "~", as "name-1" is the name of other files
+            clips.append(_write_clip(run, sound, source, f"{key}~{len(clips)}" if clips else key, out))
     if not clips and not dropped:
         dropped.append("no face")
     return Outcome(str(source), tuple(clips), tuple(dropped))

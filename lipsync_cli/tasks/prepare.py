@@ -12,6 +12,7 @@ from pathlib import Path
 from lipsync_cli.core.errors import InputError, UsageError
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.core.progress import SILENT, Progress
+from lipsync_cli.data.clips import FRAME_RATE
 from lipsync_cli.data.manifest import MANIFEST_NAME, Clip, write_manifest
 from lipsync_cli.data.prepare import Outcome, PrepareConfig, prepare_file
 from lipsync_cli.tasks.faces import face_models
@@ -33,6 +34,14 @@ class PrepareRequest:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What is said in a file, with (word, start s, end s) on the file's time where known."""
+
+    text: str
+    words: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
 class PrepareResult:
     """manifest: the file to train on.  report: file with every dropped piece and why."""
 
@@ -49,7 +58,8 @@ def prepare(request: PrepareRequest, progress: Progress = SILENT) -> PrepareResu
 
     Raises: InputError when there is no video or nothing usable in any; UsageError when `out` is not a folder.
     """
-    sources = find_videos(request.footage)
+    sources = find_videos(request.footage, leave_out=request.out)
+    said = read_text(request)
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"{request.out}: not a folder.", "choose a folder to prepare into")
     request.out.mkdir(parents=True, exist_ok=True)
@@ -58,22 +68,53 @@ def prepare(request: PrepareRequest, progress: Progress = SILENT) -> PrepareResu
         for outcome in _outcomes(sources, request):
             outcomes.append(outcome)
             stage.advance()
-    return _finish(outcomes, request)
+    return _finish(outcomes, said, request)
 
 
-def find_videos(footage: Path) -> dict[str, Path]:
-    """Videos by key "subject/name": the subject is the folder, or "clips" for files directly below."""
+def find_videos(footage: Path, leave_out: Path | None = None) -> dict[str, Path]:
+    """Videos by key "subject/name": the subject is the folder, or "clips" for files directly below.
+
+    leave_out: a folder that is no footage, such as the one prepared into.  Raises: InputError when there is none.
+    """
     if footage.is_file():
         return {f"clips/{footage.stem}": footage}
     found = sorted(p for p in footage.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    if leave_out is not None:
+        found = [p for p in found if leave_out.resolve() not in p.resolve().parents]
     if not found:
         raise InputError(f"{footage}: no video files.", "name a folder with videos, or one video")
     keys = {}
     for path in found:
         folder = "-".join(path.relative_to(footage).parts[:-1]) or "clips"
         key = f"{folder}/{path.stem}"
-        keys[key if key not in keys else f"{folder}/{path.name}"] = path
+        key = key if key not in keys else f"{folder}/{path.name}"
+        while key in keys:  # folders x/y and x-y with files of one name
+            key += "~"
+        keys[key] = path
     return keys
+
+
+def read_text(request: PrepareRequest) -> dict[Path, Said]:
+    """Rows of `request.text` by file.  Raises: InputError naming the line that is none."""
+    if request.text is None:
+        return {}
+    root = request.footage if request.footage.is_dir() else request.footage.parent
+    try:
+        lines = request.text.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{request.text}: cannot be read as text.", f"ls -l '{request.text}'") from error
+    said = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            words = tuple((str(word), float(a), float(b)) for word, a, b in row.get("words", ()))
+            said[(root / row["clip"]).resolve()] = Said(str(row["text"]), words)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{request.text}: line {number} needs clip, text and words [word, start s, end s].",
+                f"sed -n {number}p '{request.text}'",
+            ) from error
+    return said
 
 
 def _outcomes(sources: dict[str, Path], request: PrepareRequest) -> Iterator[Outcome]:
@@ -92,8 +133,8 @@ def _outcomes(sources: dict[str, Path], request: PrepareRequest) -> Iterator[Out
             raise
 
 
-def _finish(outcomes: list[Outcome], request: PrepareRequest) -> PrepareResult:
-    clips = [clip for outcome in outcomes for clip in outcome.clips]
+def _finish(outcomes: list[Outcome], said: dict[Path, Said], request: PrepareRequest) -> PrepareResult:
+    clips = [with_text(clip, said) for outcome in outcomes for clip in outcome.clips]
     dropped = {o.source: list(o.dropped) for o in outcomes if o.dropped}
     manifest, report = request.out / MANIFEST_NAME, request.out / "report.json"
     hours = sum(clip.num_frames for clip in clips) / 25 / 3600
@@ -104,20 +145,19 @@ def _finish(outcomes: list[Outcome], request: PrepareRequest) -> PrepareResult:
         raise InputError(
             f"{request.footage}: no usable face and sound in {len(outcomes)} files.", f"cat '{report}'"
         )
-    write_manifest(manifest, _with_text(clips, request))
+    write_manifest(manifest, clips)
     return PrepareResult(
         manifest, report, len(outcomes), len(clips), hours, sum(len(reasons) for reasons in dropped.values())
     )
 
 
-def _with_text(clips: list[Clip], request: PrepareRequest) -> list[Clip]:
-    if request.text is None:
-        return clips
-    rows = [json.loads(line) for line in request.text.read_text().splitlines()]
-    said = {(request.footage / row["clip"]).resolve(): row for row in rows}
-    out = []
-    for clip in clips:
-        row = said.get(Path(clip.source).resolve(), {"text": "", "words": []})
-        words = tuple((word, a - clip.start_s, b - clip.start_s) for word, a, b in row["words"])
-        out.append(replace(clip, text=row["text"], words=words))
-    return out
+def with_text(clip: Clip, said: dict[Path, Said]) -> Clip:
+    """A clip with what is said in it: of a longer file, only the words whose middle lies in the clip."""
+    row = said.get(Path(clip.source).resolve())
+    if row is None:
+        return clip
+    words = tuple((word, start - clip.start_s, end - clip.start_s) for word, start, end in row.words)
+    length_s = clip.num_frames / float(FRAME_RATE)
+    inside = tuple(word for word in words if 0 <= (word[1] + word[2]) / 2 <= length_s)
+    text = row.text if len(inside) == len(words) else " ".join(word for word, _, _ in inside)
+    return replace(clip, text=text, words=inside)
