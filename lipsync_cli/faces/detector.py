@@ -36,7 +36,7 @@ class Detection:
 
 
 class FaceDetector:
-    """Finds faces turned up to 90 degrees either way, by `find` from about a tenth of the longer side in height."""
+    """Finds faces rolled up to 60 degrees either way; `find` those of a tenth of the longer side or more."""
 
     def __init__(self, path: Path, threshold: float = 0.5) -> None:
         """Raises: WeightsError when `path` is not the network."""
