@@ -168,7 +168,7 @@ def speech_folder(tmp_path):
             conv_dim=(16,) * 7,
             num_conv_pos_embeddings=16,
             num_conv_pos_embedding_groups=4,
-        )  # fmt: skip
+        )
     )
     model.save_pretrained(tmp_path)
     return tmp_path, model

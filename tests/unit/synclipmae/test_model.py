@@ -203,7 +203,7 @@ def test_the_frozen_speech_encoder_is_not_stored_again(tmp_path):
             conv_dim=(16,) * 7,
             num_conv_pos_embeddings=16,
             num_conv_pos_embedding_groups=4,
-        )  # fmt: skip
+        )
     )
     model = SyncLipMAE(replace(TINY, audio=AudioConfig(branch="wav2vec2")), speech)
     save_model(model, tmp_path / "m", "x", {})
