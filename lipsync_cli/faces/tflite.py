@@ -14,6 +14,8 @@ def load_network(path: Path) -> cv2.dnn.Net:
 
     Raises: WeightsError when the file is missing or is not a network that OpenCV can read.
     """
+    # These networks take 8 ms on one thread; several threads win nothing alone and stall on a busy machine.
+    cv2.setNumThreads(1)
     hint = "restore the folder with: lipsync models pull face-mediapipe"
     if not path.is_file():
         raise WeightsError(f"{path}: the face model is missing.", hint)

@@ -23,6 +23,7 @@ from lipsync_cli.media.shots import ShotDetector
 
 FRAME_RATE = Fraction(25)
 SAMPLE_RATE_HZ = 16_000
+STEPS_HZ = 100  # voice activity
 LONG_SIDE_PX = 960  # faces are followed, and cut out, of pictures no larger than this
 BATCH_FRAMES = 96  # crops of one face embedded at once
 SOUND_BLOCK_S = 20
@@ -69,13 +70,15 @@ class SoundTokens:
     """The sound of a clip.
 
     tokens: (m, D) float16, token j centred at start_s + j / rate of the container.
-    heard: voice activity of successive blocks, from start_s on.
+    sounding, speech: (s,) bool, music: (s,) 0…1: what is heard in steps of 10 ms from start_s on; see audio.voice.
     """
 
     start_s: Fraction
     rate: Fraction
     tokens: np.ndarray
-    heard: tuple[VoiceActivity, ...]
+    sounding: np.ndarray
+    speech: np.ndarray
+    music: np.ndarray
 
 
 class _FaceLog:
@@ -172,11 +175,14 @@ def embed_sound(path: Path, track: int, start: Fraction, end: Fraction, embedder
     Raises: InputError for a missing track or damaged sound.
     """
     start = Fraction(math.ceil(start * FRAME_RATE)) / FRAME_RATE
-    blocks = stream_audio(path, track=track, sample_rate_hz=SAMPLE_RATE_HZ, block_s=SOUND_BLOCK_S, start=start, end=end)
+    blocks = stream_audio(
+        path, track=track, sample_rate_hz=SAMPLE_RATE_HZ, block_s=SOUND_BLOCK_S, start=start, end=end
+    )
     context = int(SOUND_CONTEXT_S * SAMPLE_RATE_HZ)
     skip = int(SOUND_CONTEXT_S * embedder.audio_rate)
     tokens: list[np.ndarray] = []
     heard: list[VoiceActivity] = []
+    counts: list[int] = []
     before = np.zeros(0, np.float32)
     for samples, after in _with_next(block.samples for block in blocks):
         samples = _whole_frames(samples)
@@ -184,9 +190,22 @@ def embed_sound(path: Path, track: int, start: Fraction, end: Fraction, embedder
         first = skip if len(before) else 0
         tokens.append(made[first : first + len(samples) * int(embedder.audio_rate) // SAMPLE_RATE_HZ])
         heard.append(voice_activity(samples, SAMPLE_RATE_HZ))
+        counts.append(len(samples) * STEPS_HZ // SAMPLE_RATE_HZ)
         before = samples[-context:]
-    joined = np.concatenate(tokens) if tokens else np.zeros((0, 1), np.float16)
-    return SoundTokens(start, embedder.audio_rate, joined, tuple(heard))
+    return SoundTokens(
+        start_s=start,
+        rate=embedder.audio_rate,
+        tokens=np.concatenate(tokens) if tokens else np.zeros((0, 1), np.float16),
+        sounding=_joined([block.sounding for block in heard], counts, bool),
+        speech=_joined([block.speech for block in heard], counts, bool),
+        music=_joined([block.music for block in heard], counts, np.float32),
+    )
+
+
+def _joined(blocks: list[np.ndarray], counts: list[int], kind: type) -> np.ndarray:
+    """Blocks end to end, each cut to its own time: a block's last step may reach into the next."""
+    cut = [block[:count] for block, count in zip(blocks, counts, strict=True)]
+    return np.concatenate(cut) if cut else np.zeros(0, kind)
 
 
 def _with_next(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -26,6 +26,7 @@ from lipsync_cli.sync.verdict import Tolerance, Verdict, judge
 from lipsync_cli.tasks.faces import face_models
 from lipsync_cli.tasks.lips_and_sound import (
     FRAME_RATE,
+    STEPS_HZ,
     Embedder,
     FaceTokens,
     SoundTokens,
@@ -218,14 +219,11 @@ class _Comparison:
 
 def heard_shares(sound: SoundTokens, start: Fraction, end: Fraction) -> tuple[float, float, float]:
     """Shares of silence, speech and music between two container times, 0…1; all silence when there is no sound."""
-    speech = np.concatenate([block.speech for block in sound.heard]) if sound.heard else np.zeros(0, bool)
-    silent = np.concatenate([~block.sounding for block in sound.heard]) if sound.heard else np.zeros(0, bool)
-    music = np.concatenate([block.music for block in sound.heard]) if sound.heard else np.zeros(0)
-    first, last = (max(0, int((time - sound.start_s) * 100)) for time in (start, end))
-    if first >= min(last, len(speech)):
+    first, last = (max(0, int((time - sound.start_s) * STEPS_HZ)) for time in (start, end))
+    sounding, speech, music = (steps[first:last] for steps in (sound.sounding, sound.speech, sound.music))
+    if not sounding.any():
         return 1.0, 0.0, 0.0
-    part = slice(first, last)
-    return float(silent[part].mean()), float(speech[part].mean()), float(music[part].mean())
+    return 1 - float(sounding.mean()), float(speech.mean()), float(music[sounding].mean())
 
 
 def _result(
