@@ -40,7 +40,6 @@ def test_every_name_and_shape_of_the_unet_at_real_size():
         ours = LatentSyncUNet(UNetConfig())
     assert len(published) == 1246
     assert names_and_shapes(ours) == published
-    assert round(sum(tensor.numel() for tensor in ours.parameters()) / 1e6) == 1268
 
 
 @torch.no_grad()
