@@ -14,7 +14,7 @@ class OptimConfig:
     """AdamW with warm-up and cosine decay.
 
     lr: at its peak.  warmup_steps: linear rise.  final_lr: share of the peak at the last step.
-    weight_decay: on matrices only; biases, norms, prompts and positions are not decayed.
+    weight_decay: on matrices, tables of prompts and positions among them; biases and norms are not decayed.
     """
 
     lr: float = 1.5e-4
