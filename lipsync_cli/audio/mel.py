@@ -20,7 +20,8 @@ FLOOR_POWER = 1e-7  # about −70 dB of a full-scale tone: below it only the rec
 def _transform(device: torch.device) -> torchaudio.transforms.MelSpectrogram:
     return torchaudio.transforms.MelSpectrogram(
         SAMPLE_RATE_HZ, n_fft=512, win_length=WINDOW_SAMPLES, hop_length=HOP_SAMPLES,
-        f_min=20.0, f_max=7600.0, n_mels=NUM_BANDS, center=True, pad_mode="constant", normalized="window",
+        f_min=20.0, f_max=7600.0, n_mels=NUM_BANDS, center=True, pad_mode="constant",
+        normalized="window",  # pyright: ignore[reportArgumentType]  torchaudio takes it, its annotation lags
     ).to(device)  # fmt: skip
 
 
