@@ -1,0 +1,50 @@
+import pytest
+import torch
+from transformers import WhisperConfig, WhisperModel
+
+from lipsync_cli.networks.latentsync.syncnet import StableSyncNet, StableSyncNetConfig, SyncEncoderConfig
+from lipsync_cli.networks.latentsync.unet import LatentSyncUNet, UNetConfig
+
+TINY_UNET = UNetConfig(channels=(32, 64), layers=1, heads=4, audio_width=16, groups=8)
+TINY_SYNCNET = StableSyncNetConfig(
+    audio=SyncEncoderConfig(1, (32, 32, 32), ((5, 4), (4, 4), (4, 4)), attention_after=(1,)),
+    visual=SyncEncoderConfig(48, (32, 32, 32), ((4, 8), (8, 8), (4, 4)), attention_after=(1,)),
+)
+
+
+@pytest.fixture
+def tiny_unet():
+    torch.manual_seed(0)
+    unet = LatentSyncUNet(TINY_UNET).eval()
+    for name, parameter in unet.named_parameters():  # motion modules begin as nothing
+        if "temporal_transformer.proj_out" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return unet
+
+
+@pytest.fixture
+def tiny_syncnet():
+    torch.manual_seed(0)
+    return StableSyncNet(TINY_SYNCNET).eval()
+
+
+@pytest.fixture
+def tiny_whisper():
+    """Whisper's encoder and decoder, 16 wide, with Whisper's own 30 s and tiny's four blocks."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=16,
+        encoder_layers=4,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=32,
+        max_source_positions=1500,
+        vocab_size=8,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    return WhisperModel(config).eval()
