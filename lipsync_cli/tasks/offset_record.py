@@ -97,7 +97,8 @@ def programme_words(record: Record) -> list[str]:
         pace = "fast" if ppm > 0 else "slow"
         return [f"programme: the sound drifts, {abs(ppm):.0f} ± {2 * error:.0f} ppm {pace}"]
     if programme["kind"] == "pieces":
-        lines = [f"programme: the lead jumps {len(programme['breakpoints_s'])} times"]
+        jumps = len(programme["breakpoints_s"])
+        lines = [f"programme: the lead jumps {'once' if jumps == 1 else f'{jumps} times'}"]
         for piece in programme["pieces"]:
             begin, end = (timecode(piece[key] - start, rate) for key in ("start_s", "end_s"))
             lines.append(f"  {begin} – {end}  {_signed(piece['lead_ms'])} ± {2 * piece['error_ms']:.0f}")
@@ -106,8 +107,8 @@ def programme_words(record: Record) -> list[str]:
 
 
 def _signed(lead_ms: float) -> str:
-    side = "early" if lead_ms > 0 else "late"
-    return f"{abs(lead_ms):.0f} ms {side}"
+    side = "" if round(lead_ms) == 0 else " early" if lead_ms > 0 else " late"
+    return f"{abs(lead_ms):.0f} ms{side}"
 
 
 def _lead(estimate: LeadEstimate) -> dict[str, Any]:
