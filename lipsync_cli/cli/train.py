@@ -26,6 +26,7 @@ Run = Annotated[
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe and stop.")]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Train on the CPU even where there is a GPU.")]
 
+READ = "lipsync train read --recipe vsr_grid_tiny --set data.manifest=prepared/grid"
 PRETRAIN = "lipsync train pretrain --recipe synclipmae_tiny --set data.manifest=prepared"
 
 
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
         help="Train the networks, as the papers describe. Several GPUs: accelerate launch.",
     )
     train.command("pretrain", epilog=examples(PRETRAIN))(pretrain)
+    train.command("read", epilog=examples(READ))(read)
     app.add_typer(train, name="train", epilog=examples(PRETRAIN))
 
 
@@ -56,6 +58,21 @@ def pretrain(
         print_config,
         cpu,
         Output(schema="lipsync.train/1", json=json, quiet=quiet),
+    )
+
+
+def read(
+    set: Set,
+    recipe: Recipe = "vsr_synclipmae",
+    out: Run = None,
+    print_config: PrintConfig = False,
+    cpu: Cpu = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a lip reader; prints word and character error rates on the validation clips."""
+    _train(
+        "read", recipe, set, out, print_config, cpu, Output(schema="lipsync.train/1", json=json, quiet=quiet)
     )
 
 

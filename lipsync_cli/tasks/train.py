@@ -30,7 +30,13 @@ def _synclipmae() -> Trainable:
     return Trainable(PretrainRecipe, PretrainObjective)
 
 
-TRAINABLES: dict[str, Callable[[], Trainable]] = {"synclipmae": _synclipmae}
+def _vsr() -> Trainable:
+    from lipsync_cli.networks.vsr.recipe import ReadRecipe, build_objective
+
+    return Trainable(ReadRecipe, build_objective)
+
+
+TRAINABLES: dict[str, Callable[[], Trainable]] = {"synclipmae": _synclipmae, "vsr": _vsr}
 
 
 @dataclass(frozen=True)

@@ -2,51 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from lipsync_cli.core.progress import Progress
-from lipsync_cli.hub.model_folder import write_model_folder
+from lipsync_cli.core.errors import UsageError
+from lipsync_cli.core.progress import SILENT, Progress, Stage
+from lipsync_cli.hub.model_folder import read_weights, write_model_folder
 from lipsync_cli.metrics.text import character_errors, corpus_rate, word_errors
 from lipsync_cli.networks.vsr.beam import BeamOptions, beam_search
+from lipsync_cli.networks.vsr.convert import load
 from lipsync_cli.networks.vsr.crops import centre_crop, normalise, random_crop
 from lipsync_cli.networks.vsr.grammar import Grammar
 from lipsync_cli.networks.vsr.losses import NO_UNIT, LipReadingBatch, hybrid_loss, mask_time
-from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
+from lipsync_cli.networks.vsr.model import BLANK, LipReader, LipReaderConfig
+from lipsync_cli.networks.vsr.mouths import MouthWindow
+from lipsync_cli.networks.vsr.packs import pack_by_frames
 from lipsync_cli.networks.vsr.units import Units
+from lipsync_cli.training.checkpoints import list_checkpoints
 from lipsync_cli.training.objective import Batch
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One clip of one sentence. picture: grey mouths (T, H, W) in 0…255, or tokens (T, D) float32; text: as
-    the units can write it."""
+    """One clip of one sentence. picture: grey mouths (T, H, W) in 0…255, or several views of its tokens,
+    (views, T, D); text: as the units can write it; words: (word, start s, end s), empty where unknown."""
 
     picture: torch.Tensor
     text: str
+    words: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class LipReadingConfig:
-    """height_px, width_px: what the network sees of a mouth; larger pictures are cut, at random in training.
+    """mouth: what the network sees of a face; larger pictures are cut to it, at random in training.
 
-    frames, units: room in a batch; every clip must fit.  flip: share of clips mirrored in training.
+    frames, units: room in a batch; every clip must fit.  frames_per_example: 0, or a budget: an example is then
+    all the clips of about one length that fit into it.
+    cut_frames: 0, or: training sees that many frames of a clip, with all its words, where their times are known.
+    ctc_weight: λ.  timing_weight: of `losses.timing_loss`.
+    flip: share of clips mirrored in training.  light: largest change of gain in training, and of offset in halves
+    of the range of grey.
     mask_frames, mask_every_frames: time masks, `losses.mask_time`; 0 frames: none.
     decode: how validation reads.
     """
 
     model: LipReaderConfig = field(default_factory=LipReaderConfig)
-    height_px: int = 88
-    width_px: int = 88
+    mouth: MouthWindow = field(default_factory=MouthWindow)
     frames: int = 400
     units: int = 150
+    frames_per_example: int = 0
+    cut_frames: int = 0
     ctc_weight: float = 0.1
     label_smoothing: float = 0.1
+    timing_weight: float = 0.0
     flip: float = 0.5
+    light: float = 0.0
     mask_frames: int = 10
     mask_every_frames: int = 25
     decode: BeamOptions = field(default_factory=BeamOptions)
@@ -55,8 +71,12 @@ class LipReadingConfig:
 class LipReadingObjective:
     """Satisfies `training.objective.Objective`.
 
-    train, held_out: sentences by index, such as a sequence that loads them when asked.
-    grammar: what validation may read.  licence: of the exported weights.
+    train: sentences by index, such as a sequence that loads them when asked.
+    lengths: frames of each training sentence, needed when there is a budget of frames.
+    validations: sets of held-out sentences by name; metrics of the first one bear no prefix.
+    grammar: what validation may read besides everything.  licence: of the exported weights.
+    average_checkpoints: export the mean of the run's last n checkpoints instead of the last step; 0: the last step.
+    preprocess: stored with the exported weights.
     """
 
     def __init__(
@@ -64,78 +84,174 @@ class LipReadingObjective:
         config: LipReadingConfig,
         units: Units,
         train: Sequence[Sentence],
-        held_out: Sequence[Sentence],
+        validations: Mapping[str, Sequence[Sentence]],
         *,
+        lengths: Sequence[int] = (),
         grammar: Grammar | None = None,
         licence: str = "",
+        average_checkpoints: int = 0,
+        preprocess: Mapping[str, Any] | None = None,
+        start: Mapping[str, torch.Tensor] | None = None,
         seed: int = 0,
     ) -> None:
         if config.model.units != len(units):
             raise ValueError(f"the model writes {config.model.units} units and the list holds {len(units)}")
         self.config, self.units, self.grammar = config, units, grammar
-        self._train, self._held_out, self._licence, self._seed = train, held_out, licence, seed
+        self._train, self._validations, self._licence, self._seed = train, validations, licence, seed
+        self._average, self._preprocess, self._start = average_checkpoints, dict(preprocess or {}), start
+        budget = config.frames_per_example
+        self._packs = pack_by_frames(lengths, budget) if budget else [(clip,) for clip in range(len(train))]
 
     def build(self) -> nn.Module:
-        return TrainedReader(LipReader(self.config.model), self.config)
+        reader = LipReader(self.config.model)
+        if self._start is not None:
+            load(reader, self._start)
+        return TrainedReader(reader, self.config)
 
     def example(self, index: int) -> Batch:
-        """Every sentence once an epoch, in an order of the epoch's own."""
-        epoch, place = divmod(index, len(self._train))
-        shuffled = torch.randperm(len(self._train), generator=_generator(self._seed, epoch))
-        sentence = self._train[int(shuffled[place])]
+        """Every sentence once an epoch, in an order of the epoch's own; with a budget of frames, a pack of them."""
+        epoch, place = divmod(index, len(self._packs))
+        shuffled = torch.randperm(len(self._packs), generator=_generator(self._seed, epoch))
+        pack = self._packs[int(shuffled[place])]
         generator = _generator(self._seed + 1, index)
+        if not self.config.frames_per_example:
+            return self._clip(self._train[pack[0]], self.config.frames, generator)
+        sentences = [self._train[clip] for clip in pack]
+        longest = max(sentence.picture.shape[-3 if self._reads_video else -2] for sentence in sentences)
+        clips = [self._clip(sentence, longest, generator) for sentence in sentences]
+        return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+    @property
+    def _reads_video(self) -> bool:
+        return self.config.model.reads == "video"
+
+    def _clip(self, sentence: Sentence, frames: int, generator: torch.Generator) -> Batch:
+        """One clip, cut, masked and padded to `frames`."""
         picture = self._prepare(sentence.picture, generator)
+        first, last = cut_times(sentence, len(picture), self.config.cut_frames, generator)
+        picture = picture[first:last]
         units = torch.tensor(self.units.encode(sentence.text), dtype=torch.long)
         length = torch.tensor(len(picture))
         if self.config.mask_frames:
             window, stride = self.config.mask_frames, self.config.mask_every_frames
             picture = mask_time(picture[None], length[None], window, stride, generator)[0]
-        return {
-            "inputs": _fill(picture, self.config.frames, 0.0),
+        clip = {
+            "inputs": _fill(picture, frames, 0.0),
             "lengths": length,
             "targets": _fill(units, self.config.units, NO_UNIT),
             "target_lengths": torch.tensor(len(units)),
         }
+        if self.config.timing_weight:
+            said = said_units(sentence, self.units, last)[first:]
+            clip["said"] = _fill(said, frames, NO_UNIT)
+        return clip
 
     def validate(self, module: nn.Module, device: torch.device, progress: Progress) -> dict[str, float]:
-        """`wer`, `cer` over all held-out sentences, `sentences`, the share read without a fault."""
-        reader = _reader(module)
-        words, characters = [], []
-        with progress.stage("validate", len(self._held_out), "clips") as stage:
-            for sentence in (self._held_out[i] for i in range(len(self._held_out))):
-                inputs = self._prepare(sentence.picture, None)[None].to(device)
-                memory, _ = reader.encode(inputs)
+        """`wer`, `cer` of each validation set, `sentences`, the share read without a fault, and `grammar_wer`."""
+        metrics: dict[str, float] = {}
+        for number, (name, sentences) in enumerate(self._validations.items()):
+            with progress.stage(f"validate {name}", len(sentences), "clips") as stage:
+                found = self._error_rates(_reader(module), sentences, device, stage)
+            metrics |= {f"{name}_{key}" if number else key: value for key, value in found.items()}
+        return metrics
+
+    def _error_rates(
+        self, reader: LipReader, sentences: Sequence[Sentence], device: torch.device, stage: Stage
+    ) -> dict[str, float]:
+        words, characters, guided = [], [], []
+        for sentence in (sentences[i] for i in range(len(sentences))):
+            inputs = self._prepare(sentence.picture, None)[None].to(device)
+            memory, _ = reader.encode(inputs)
+            best = beam_search(reader, memory[0], self.config.decode)[0]
+            read = self.units.decode(best.units)
+            words.append(word_errors(sentence.text, read))
+            characters.append(character_errors(sentence.text, read))
+            if self.grammar:
                 best = beam_search(reader, memory[0], self.config.decode, self.grammar)[0]
-                read = self.units.decode(best.units)
-                words.append(word_errors(sentence.text, read))
-                characters.append(character_errors(sentence.text, read))
-                stage.advance()
-        return {
+                guided.append(word_errors(sentence.text, self.units.decode(best.units)))
+            stage.advance()
+        rates = {
             "wer": corpus_rate(words),
             "cer": corpus_rate(characters),
             "sentences": sum(w.errors == 0 for w in words) / len(words),
         }
+        return rates | ({"grammar_wer": corpus_rate(guided)} if guided else {})
 
     def export(self, module: nn.Module, folder: Path, metrics: dict[str, float]) -> None:
+        reader = _reader(module)
+        if self._average:
+            load(reader, average_states(list_checkpoints(folder.parent)[-self._average :]))
+            device = next(reader.parameters()).device
+            metrics = self.validate(module.eval(), device, SILENT)
         write_model_folder(
             folder,
             network="vsr",
             config={**asdict(self.config.model), "unit_names": list(self.units.names), "metrics": metrics},
-            preprocess={"height_px": self.config.height_px, "width_px": self.config.width_px, "rate_hz": 25},
-            weights=_reader(module).state_dict(),
+            preprocess={
+                "mouth": asdict(self.config.mouth),
+                "rate_hz": 25,
+                "window_frames": self.config.frames,
+                "decode": asdict(self.config.decode),
+                **self._preprocess,
+            },
+            weights=reader.state_dict(),
             licence=self._licence,
         )
 
     def _prepare(self, picture: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        """A picture as the network takes it; with a generator, cut and mirrored at random."""
-        if self.config.model.reads == "tokens":
-            return picture
-        size = self.config.height_px, self.config.width_px
+        """A picture as the network takes it; with a generator, a view at random."""
+        if not self._reads_video:
+            view = int(torch.randint(len(picture), (), generator=generator)) if generator else 0
+            return picture[view].float()
+        size = self.config.mouth.height_px, self.config.mouth.width_px
         if generator is None:
             return normalise(centre_crop(picture, *size))
-        cut = random_crop(picture, *size, generator)
-        mirrored = torch.rand((), generator=generator) < self.config.flip
-        return normalise(cut.flip(-1) if mirrored else cut)
+        cut = random_crop(picture, *size, generator).float()
+        if torch.rand((), generator=generator) < self.config.flip:
+            cut = cut.flip(-1)
+        if self.config.light:
+            gain, offset = (2 * torch.rand(2, generator=generator) - 1) * self.config.light
+            cut = cut * (1 + gain) + 64 * offset
+        return normalise(cut)
+
+
+def cut_times(
+    sentence: Sentence, frames: int, cut_frames: int, generator: torch.Generator
+) -> tuple[int, int]:
+    """First frame, and the one after the last, of a random cut that holds every word; the whole clip when none can."""
+    if not cut_frames or not sentence.words or frames <= cut_frames:
+        return 0, frames
+    begin = max(math.floor(sentence.words[0][1] * 25), 0)
+    end = min(math.ceil(sentence.words[-1][2] * 25), frames)
+    earliest, latest = max(0, end - cut_frames), min(begin, frames - cut_frames)
+    if earliest > latest:
+        return 0, frames
+    first = earliest + int(torch.randint(latest - earliest + 1, (), generator=generator))
+    return first, first + cut_frames
+
+
+def said_units(sentence: Sentence, units: Units, frames: int) -> torch.Tensor:
+    """The unit said in each of `frames` frames, BLANK between words; NO_UNIT throughout where times are unknown.
+
+    Raises: UsageError when a timed word is not one unit.
+    """
+    said = torch.full((frames,), BLANK if sentence.words else NO_UNIT, dtype=torch.long)
+    for word, start_s, end_s in sentence.words:
+        written = units.encode(word)
+        if len(written) != 1:
+            raise UsageError(
+                f'timing_weight needs units that are words; "{word}" is {len(written)}.', "set units: words"
+            )
+        first = min(max(round(start_s * 25), 0), frames - 1)
+        said[first : max(first + 1, round(end_s * 25))] = written[0]
+    return said
+
+
+def average_states(checkpoints: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The mean of a reader's weights over checkpoints of one run (Auto-AVSR: the last ten)."""
+    states = [read_weights(checkpoint / "model.safetensors") for checkpoint in checkpoints]
+    mean = {name: torch.stack([s[name].double() for s in states]).mean(0) for name in states[0]}
+    return {name.removeprefix("reader."): tensor.to(states[-1][name].dtype) for name, tensor in mean.items()}
 
 
 class TrainedReader(nn.Module):
@@ -144,9 +260,14 @@ class TrainedReader(nn.Module):
     def __init__(self, reader: LipReader, config: LipReadingConfig) -> None:
         super().__init__()
         self.reader = reader
-        self._weights = config.ctc_weight, config.label_smoothing
+        self._weights = config.ctc_weight, config.label_smoothing, config.timing_weight
+        self._packed = config.frames_per_example > 0
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        if self._packed:  # an example is several clips already
+            batch = {name: tensor.flatten(0, 1) for name, tensor in batch.items()}
+        longest = int(batch["lengths"].max())  # nothing is computed for what only pads
+        batch = batch | {name: batch[name][:, :longest] for name in ("inputs", "said") if name in batch}
         return hybrid_loss(self.reader, LipReadingBatch(**batch), *self._weights)
 
 

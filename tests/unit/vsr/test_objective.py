@@ -1,14 +1,25 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from lipsync_cli.core.errors import UsageError
 from lipsync_cli.core.progress import SILENT
 from lipsync_cli.networks.vsr.beam import BeamOptions
 from lipsync_cli.networks.vsr.convert import load
+from lipsync_cli.networks.vsr.losses import NO_UNIT
 from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
-from lipsync_cli.networks.vsr.objective import LipReadingConfig, LipReadingObjective, Sentence
+from lipsync_cli.networks.vsr.mouths import MouthWindow
+from lipsync_cli.networks.vsr.objective import (
+    LipReadingConfig,
+    LipReadingObjective,
+    Sentence,
+    average_states,
+    cut_times,
+    said_units,
+)
 from lipsync_cli.networks.vsr.units import Units
 
 UNITS = Units.words(["red", "green", "blue"])
@@ -31,8 +42,7 @@ def objective():
     texts = ["red green", "green red", "blue", "red blue blue", "blue green"]
     config = LipReadingConfig(
         model=LipReaderConfig(units=len(UNITS), encoder_blocks=1, decoder_blocks=1, **TINY),
-        height_px=24,
-        width_px=30,
+        mouth=MouthWindow(height_px=24, width_px=30),
         frames=10,
         units=4,
         mask_frames=0,
@@ -42,7 +52,7 @@ def objective():
         config,
         UNITS,
         [sentence(t) for t in texts],
-        [sentence("red green"), sentence("blue")],
+        {"seen": [sentence("red green"), sentence("blue")], "other": [sentence("blue green")]},
         licence="CC0-1.0",
     )
 
@@ -76,11 +86,17 @@ def test_training_learns_to_read_and_the_exported_model_reads_the_same(objective
         optimiser.step()
     metrics = objective.validate(module.eval(), torch.device("cpu"), SILENT)
     assert before["wer"] > 0
-    assert metrics == {"wer": 0, "cer": 0, "sentences": 1}
+    assert {name: metrics[name] for name in ("wer", "cer", "sentences")} == {
+        "wer": 0,
+        "cer": 0,
+        "sentences": 1,
+    }
+    assert metrics["other_wer"] == 0
 
     objective.export(module, tmp_path / "model", metrics)
     described = json.loads((tmp_path / "model" / "config.json").read_text())
     config = described["config"]
+    assert described["preprocess"]["mouth"]["width_px"] == 30
     names, known = tuple(config.pop("unit_names")), config.pop("metrics")
     assert (described["network"], described["licence"], known["wer"]) == ("vsr", "CC0-1.0", 0)
     assert Units(names) == UNITS
@@ -90,12 +106,54 @@ def test_training_learns_to_read_and_the_exported_model_reads_the_same(objective
     assert torch.equal(other.encode(video)[0], module.reader.encode(video)[0])
 
 
+def test_frames_are_labelled_with_the_word_being_said():
+    said = Sentence(torch.zeros(8, 4, 4), "red blue", (("red", 0.04, 0.12), ("blue", 0.12, 0.125)))
+    red, blue = (UNITS.encode(word)[0] for word in ("red", "blue"))
+    # frame k lies at k / 25 s; a word shorter than a frame still gets one
+    assert said_units(said, UNITS, 8).tolist() == [0, red, red, blue, 0, 0, 0, 0]
+    assert said_units(sentence("red"), UNITS, 3).tolist() == [NO_UNIT] * 3
+    with pytest.raises(UsageError, match='"red" is 4') as refused:
+        said_units(said, Units.characters(), 8)
+    assert refused.value.exit_code == 2
+
+
+def test_cut_holds_every_word_wherever_it_falls():
+    said = Sentence(torch.zeros(20, 4, 4), "red blue", (("red", 0.2, 0.28), ("blue", 0.28, 0.42)))
+    cuts = {cut_times(said, 20, 10, torch.Generator().manual_seed(n)) for n in range(60)}
+    assert cuts == {(first, first + 10) for first in range(1, 6)}  # words in frames 5…11
+    assert cut_times(said, 20, 4, torch.Generator()) == (0, 20)  # no cut can hold them
+    assert cut_times(sentence("red"), 20, 10, torch.Generator()) == (0, 20)  # no times known
+
+
+def test_packs_hold_each_clip_once_within_the_budget(objective):
+    lengths = [6, 6, 3, 9, 6]
+    config = replace(objective.config, frames_per_example=18)
+    train = [sentence(t) for t in ("red green", "green red", "blue", "red blue blue", "blue green")]
+    packed = LipReadingObjective(config, UNITS, train, {}, lengths=lengths)
+    batches = [packed.example(n) for n in range(2)]
+    assert sorted(int(n) for b in batches for n in b["lengths"]) == sorted(lengths)
+    assert all(b["inputs"].shape[0] * b["inputs"].shape[1] <= 18 for b in batches)
+    losses = packed.build()({name: tensor[None] for name, tensor in batches[0].items()})
+    assert torch.isfinite(losses["loss"])
+
+
+def test_average_of_checkpoints_is_the_mean_of_their_weights(tmp_path):
+    for number, value in enumerate([1.0, 2.0, 6.0]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        state = {"reader.weight": torch.full((2,), value), "reader.count": torch.tensor(number)}
+        save_file(state, folder / "model.safetensors")
+    mean = average_states([tmp_path / str(n) for n in range(3)])
+    assert mean["weight"].tolist() == [3, 3] and mean["count"].item() == 1
+    assert mean["count"].dtype == torch.int64
+
+
 def test_clip_that_does_not_fit_is_refused(objective):
-    long = LipReadingObjective(objective.config, UNITS, [sentence("red red red red")], [])
+    long = LipReadingObjective(objective.config, UNITS, [sentence("red red red red")], {})
     with pytest.raises(ValueError, match="12 frames or units do not fit into a batch's 10"):
         long.example(0)
 
 
 def test_units_must_be_the_models(objective):
     with pytest.raises(ValueError, match="writes 5 units and the list holds 29"):
-        LipReadingObjective(objective.config, Units.characters("abcdefghijklmnopqrstuvwxyz"), [], [])
+        LipReadingObjective(objective.config, Units.characters("abcdefghijklmnopqrstuvwxyz"), [], {})

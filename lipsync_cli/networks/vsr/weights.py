@@ -1,0 +1,78 @@
+"""A lip reader from a model folder: ours, or the published Auto-AVSR weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+
+from lipsync_cli.core.config import build_config
+from lipsync_cli.core.errors import WeightsError
+from lipsync_cli.hub.model_folder import ModelFolder, load_model_folder, read_weights
+from lipsync_cli.networks.synclipmae.embed import SyncLipMAEEmbedder
+from lipsync_cli.networks.synclipmae.weights import load_model
+from lipsync_cli.networks.vsr.beam import BeamOptions
+from lipsync_cli.networks.vsr.convert import from_published, load
+from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
+from lipsync_cli.networks.vsr.mouths import PUBLISHED_WINDOW, MouthWindow
+from lipsync_cli.networks.vsr.units import Units
+
+PUBLISHED_WEIGHTS, PUBLISHED_CONFIG = "model.pth", "model.json"
+PUBLISHED_WINDOW_FRAMES = 400  # Auto-AVSR trains on clips of 16 s
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedReader:
+    """A lip reader with all it takes to use it.
+
+    window: of the mouth, when it reads video.  embedder: makes the tokens it reads otherwise.
+    window_frames: longest clip it was trained on.  decode: how its makers decode.
+    """
+
+    reader: LipReader
+    units: Units
+    window: MouthWindow
+    embedder: SyncLipMAEEmbedder | None
+    window_frames: int
+    decode: BeamOptions
+
+
+def load_reader(folder: ModelFolder, device: torch.device) -> LoadedReader:
+    """Raises: WeightsError when the weights or their description are missing, damaged or of another shape."""
+    if PUBLISHED_WEIGHTS in folder.files:
+        return _load_published(folder, device)
+    described = dict(folder.config)
+    units = Units(tuple(described.pop("unit_names", ())))
+    described.pop("metrics", None)
+    source = str(folder.path / "config.json")
+    config = build_config(described, LipReaderConfig, source=source)
+    embedder = None
+    if config.reads == "tokens":
+        tokens = load_model_folder(folder.preprocess["tokens"], network="synclipmae")
+        embedder = SyncLipMAEEmbedder(load_model(tokens), device, {})
+    reader = LipReader(config)
+    load(reader, read_weights(folder.weights))
+    return LoadedReader(
+        reader.to(device).eval(),
+        units,
+        build_config(folder.preprocess.get("mouth", {}), MouthWindow, source=source),
+        embedder,
+        int(folder.preprocess.get("window_frames", PUBLISHED_WINDOW_FRAMES)),
+        build_config(folder.preprocess.get("decode", {}), BeamOptions, source=source),
+    )
+
+
+def _load_published(folder: ModelFolder, device: torch.device) -> LoadedReader:
+    try:
+        _, _, arguments = json.loads(folder.file(PUBLISHED_CONFIG).read_text(encoding="utf-8"))
+        units = Units(tuple(arguments["char_list"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{folder.path / PUBLISHED_CONFIG}: not the description of a lip reader.", "lipsync models verify"
+        ) from error
+    reader = LipReader(LipReaderConfig(units=len(units)))
+    load(reader, from_published(read_weights(folder.file(PUBLISHED_WEIGHTS))))
+    return LoadedReader(
+        reader.to(device).eval(), units, PUBLISHED_WINDOW, None, PUBLISHED_WINDOW_FRAMES, BeamOptions()
+    )
