@@ -380,7 +380,7 @@ def _faces(record: Record) -> str:
                 f"{low_high[0]:+.0f} … {low_high[1]:+.0f}" if low_high else "–",
                 f"{face['confidence']:.2f}",
                 "yes" if face["speaking"] else "",
-                "; ".join(reason["words"] for reason in face["reasons"]),
+                ", ".join(reason["code"] for reason in face["reasons"]),
             )
         )
     names = (

@@ -36,7 +36,5 @@ def plan_clip(request: OffsetRequest) -> ClipPlan:
 
 def plan_model(model: str, device: str) -> tuple[ModelFolder, str]:
     """The model's files, held to their checksums, and the device. Raises: WeightsError, ResourceError, UsageError."""
-    from lipsync_cli.networks.synclipmae.weights import NETWORK
-
     chosen = resolve_device(device)
-    return load_model_folder(model, network=NETWORK), str(chosen)
+    return load_model_folder(model), str(chosen)

@@ -65,9 +65,10 @@ def _wrapped(text: str, width: int = 88) -> str:
 
 
 def _lag_curve(axes: Any, record: Record) -> None:
-    for face in record["faces"]:
-        if not face["speaking"] and len(record["faces"]) > 1:
-            axes.plot(*_points(face["curve"]), color=MUTED, lw=0.9, alpha=0.7, label=f"face {face['face']}")
+    others = [face for face in record["faces"] if not face["speaking"]] if len(record["faces"]) > 1 else []
+    for number, face in enumerate(others):
+        label = None if number else "other faces"
+        axes.plot(*_points(face["curve"]), color=MUTED, lw=0.9, alpha=0.7, label=label)
     leads_ms, similarity = _points(record["curve"])
     axes.plot(leads_ms, similarity, color=BLUE, lw=2, label="speaking" if len(record["faces"]) > 1 else None)
     verdict = record.get("verdict")
@@ -94,7 +95,7 @@ def _lag_curve(axes: Any, record: Record) -> None:
     if len(leads_ms):
         axes.set_xlim(leads_ms[0], leads_ms[-1])
     axes.margins(y=0.14)
-    axes.set_title("how well lips and sound agree at every lead")
+    axes.set_title("agreement of lips and sound")
     axes.set_xlabel("← sound late  ·  audio lead, ms  ·  sound early →")
     axes.set_ylabel("similarity (cosine)")
     _legend(axes)
@@ -176,4 +177,4 @@ def _clock(time_s: float) -> str:
 
 def _legend(axes: Any) -> None:
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.1, columnspacing=1.2)
