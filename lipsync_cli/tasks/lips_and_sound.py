@@ -31,9 +31,10 @@ SOUND_CONTEXT_S = Fraction(2, 5)  # more than a token looks around itself; whole
 
 
 class Embedder(Protocol):
-    """A network that makes lips and sound comparable; see networks.synclipmae.embed."""
+    """A network that makes lips and sound comparable; see networks.synclipmae.embed and networks.latentsync.embed."""
 
     crop_px: int
+    margin_px: int
     context_frames: int
     audio_rate: Fraction
     bias_ms: float
@@ -157,7 +158,7 @@ def embed_faces(
                 stage.advance()
                 yield frame
 
-        config = FollowConfig(geometry=CropGeometry(embedder.crop_px))
+        config = FollowConfig(geometry=CropGeometry(embedder.crop_px, embedder.margin_px))
         for crop in follow_faces(counted(), ShotDetector().is_cut, source, config):
             for track in [t for t, log in logs.items() if log.shot < crop.shot]:
                 done.append(logs.pop(track).close())

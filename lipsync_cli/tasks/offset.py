@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from lipsync_cli.core.device import resolve_device
-from lipsync_cli.core.errors import InputError
+from lipsync_cli.core.errors import InputError, WeightsError
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.faces.follow import FaceSource
-from lipsync_cli.hub.model_folder import load_model_folder
+from lipsync_cli.hub.model_folder import ModelFolder, load_model_folder
 from lipsync_cli.media.probe import MediaInfo, probe, require_audio, require_video
 from lipsync_cli.sync.estimate import LeadConfig, LeadEstimate, estimate_from_band, words
 from lipsync_cli.sync.programme import Piece, Programme, WindowLead, describe, measure_windows
@@ -33,6 +33,9 @@ from lipsync_cli.tasks.lips_and_sound import (
     embed_faces,
     embed_sound,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 Moment = TypeVar("Moment", Piece, WindowLead)
 
@@ -148,13 +151,31 @@ class OffsetMeter:
 
 def load_embedder(model: str, device: str) -> Embedder:
     """The network behind a model name.  Raises: WeightsError for weights, ResourceError for the device."""
-    from lipsync_cli.networks.synclipmae.embed import SyncLipMAEEmbedder
-    from lipsync_cli.networks.synclipmae.weights import NETWORK, load_model
+    folder = load_model_folder(model)
+    if folder.network not in EMBEDDERS:
+        raise WeightsError(
+            f"{model}: a model of '{folder.network}', which compares no lips with sound.",
+            "lipsync models list",
+        )
+    calibration = dict(folder.preprocess.get("calibration", {}))
+    return EMBEDDERS[folder.network](folder, resolve_device(device), calibration)
 
-    folder = load_model_folder(model, network=NETWORK)
-    return SyncLipMAEEmbedder(
-        load_model(folder), resolve_device(device), dict(folder.preprocess.get("calibration", {}))
-    )
+
+def _synclipmae(folder: ModelFolder, device: torch.device, calibration: dict[str, float]) -> Embedder:
+    from lipsync_cli.networks.synclipmae.embed import SyncLipMAEEmbedder
+    from lipsync_cli.networks.synclipmae.weights import load_model
+
+    return SyncLipMAEEmbedder(load_model(folder), device, calibration)
+
+
+def _stable_syncnet(folder: ModelFolder, device: torch.device, calibration: dict[str, float]) -> Embedder:
+    from lipsync_cli.networks.latentsync.convert import load_syncnet
+    from lipsync_cli.networks.latentsync.embed import StableSyncNetEmbedder
+
+    return StableSyncNetEmbedder(load_syncnet(folder), device, calibration)
+
+
+EMBEDDERS = {"synclipmae": _synclipmae, "stable-syncnet": _stable_syncnet}  # by the network of a model folder
 
 
 def _only(faces: list[FaceTokens], request: OffsetRequest) -> list[FaceTokens]:

@@ -29,13 +29,16 @@ def _filters(device: torch.device) -> Tensor:
     ).to(device)
 
 
-def syncnet_mel(samples: Tensor) -> Tensor:
-    """Log-mel of 16 kHz sound, −1…1: (n,) → (80, n // 200 + 1) float32."""
+def syncnet_mel(samples: Tensor, hop_samples: int = HOP_SAMPLES) -> Tensor:
+    """Log-mel of 16 kHz sound, −1…1: (n,) → (80, n // hop + 1) float32.
+
+    hop_samples: smaller for windows that begin between the network's own columns.
+    """
     emphasised = torch.cat([samples[:1], samples[1:] - PREEMPHASIS * samples[:-1]])
     spectrum = torch.stft(
         emphasised,
         FFT_SAMPLES,
-        HOP_SAMPLES,
+        hop_samples,
         window=torch.hann_window(FFT_SAMPLES, device=samples.device),
         pad_mode="constant",
         return_complex=True,
@@ -45,15 +48,15 @@ def syncnet_mel(samples: Tensor) -> Tensor:
     return (8 * (decibels - FLOOR_DB) / -FLOOR_DB + SILENCE).clamp(-4, 4)
 
 
-def mel_windows(mel: Tensor, starts: Tensor, columns: int) -> Tensor:
-    """Windows of `columns` from each column in `starts`: (80, m) → (len(starts), 1, 80, columns).
+def mel_windows(mel: Tensor, starts: Tensor, columns: int, step: int = 1) -> Tensor:
+    """Windows of `columns`, every `step`-th from each column in `starts` on: (80, m) → (len(starts), 1, 80, columns).
 
     Before and after the sound there is silence.
     """
-    before, after = max(0, -int(starts.min())), max(0, int(starts.max()) + columns - mel.shape[1])
+    places = starts[:, None] + step * torch.arange(columns, device=starts.device)
+    before, after = max(0, -int(places.min())), max(0, int(places.max()) + 1 - mel.shape[1])
     filled = torch.nn.functional.pad(mel, (before, after), value=SILENCE)
-    windows = filled.unfold(1, columns, 1)  # (80, m', columns)
-    return windows[:, starts + before].transpose(0, 1)[:, None]
+    return filled[:, places + before].transpose(0, 1)[:, None]
 
 
 def start_column(frame: int) -> int:

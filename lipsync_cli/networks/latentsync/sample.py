@@ -18,7 +18,8 @@ from torch import Tensor
 from lipsync_cli.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 # Stable Diffusion's noise, as LatentSync was trained with it
 SCHEDULE: dict[str, Any] = {

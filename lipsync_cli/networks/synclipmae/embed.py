@@ -27,7 +27,7 @@ class SyncLipMAEEmbedder:
         self.device = device
         self.bias_ms = float(calibration.get("bias_ms", 0.0))
         self.systematic_ms = float(calibration.get("systematic_ms", 0.0))
-        self.crop_px = network.config.encoder.image_px
+        self.crop_px, self.margin_px = network.config.encoder.image_px, 0
         self.context_frames = network.config.encoder.context_frames // 2
         self._grey = network.config.encoder.channels == 1
         self.audio_rate = Fraction(MelAudio.rate_hz) if isinstance(network.audio, MelAudio) else FRAME_RATE

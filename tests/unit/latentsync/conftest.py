@@ -6,9 +6,12 @@ from lipsync_cli.networks.latentsync.syncnet import StableSyncNet, StableSyncNet
 from lipsync_cli.networks.latentsync.unet import LatentSyncUNet, UNetConfig
 
 TINY_UNET = UNetConfig(channels=(32, 64), layers=1, heads=4, audio_width=16, groups=8)
-TINY_SYNCNET = StableSyncNetConfig(
-    audio=SyncEncoderConfig(1, (32, 32, 32), ((5, 4), (4, 4), (4, 4)), attention_after=(1,)),
-    visual=SyncEncoderConfig(48, (32, 32, 32), ((4, 8), (8, 8), (4, 4)), attention_after=(1,)),
+TINY_SYNCNET = (
+    StableSyncNetConfig(  # at the end 128 channels, so that a group of four is there to be normalised
+        audio=SyncEncoderConfig(1, (32, 32, 128), ((5, 4), (4, 4), (4, 4)), attention_after=(1,)),
+        visual=SyncEncoderConfig(48, (32, 32, 128), ((4, 8), (4, 4), (2, 2)), attention_after=(1,)),
+        crop_px=64,
+    )
 )
 
 
