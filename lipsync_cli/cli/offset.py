@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated, Any
@@ -300,7 +301,9 @@ def _measure(
     code = 0
     outcomes = measure_clips(left, options["model"], chosen, workers=workers, progress=output.progress())
     with closing(outcomes):  # ends the worker processes whatever happens
-        one = partial(_one, output, files, results, known, keys, outcomes, kept, len(requests) > 1)
+        first = list(islice(outcomes, 1))  # without a model this fails, for all clips and not for one of them
+        coming = chain(first, outcomes)
+        one = partial(_one, output, files, results, known, keys, coming, kept, len(requests) > 1)
         try:
             output.each([request.clip for request in requests], one)
         except typer.Exit as failed:  # files first: a batch with a bad clip has a report too

@@ -87,7 +87,7 @@ def measure_clips(
     """Measure every clip; outcomes come in the order of the requests.
 
     workers: processes, each with a model of its own, ended when the generator is closed; 0 measures in this one.
-    Raises: WeightsError, ResourceError when no model can be loaded at all.
+    Raises: WeightsError, ResourceError before the first outcome, when no model can be loaded at all.
     """
     if not requests:
         return
@@ -142,6 +142,16 @@ class _Worker:
         self.ready = False
         self.turn: int | None = None
 
+    @property
+    def free(self) -> bool:
+        return self.ready and self.turn is None
+
+    def take(self, turn: int, requests: Sequence[OffsetRequest]) -> None:
+        """Begin with a request."""
+        self.turn = turn
+        with suppress(OSError):  # it died just now: the next news is its end
+            self.pipe.send(requests[turn])
+
     def death(self) -> str:
         """How it ended."""
         self.process.join()
@@ -157,27 +167,29 @@ def _measure_in_processes(
     waiting = deque(range(len(requests)))
     done: dict[int, Outcome] = {}
     team = [_Worker(model, device, threads) for _ in range(workers)]
+    started = False
     try:
         for turn in range(len(requests)):
             while turn not in done:
+                if not team:
+                    done[turn] = _nobody_left(requests[turn].clip)
+                    break
                 for worker in _with_news(team):
-                    outcome = _hear(worker, requests)
-                    if outcome is not None:
-                        done[outcome[0]] = outcome[1]
+                    try:
+                        done |= _hear(worker, requests)
+                    except LipsyncError:
+                        if not started:
+                            raise  # as it is for this one, it is for all
+                        team.remove(worker)
+                        continue
+                    started = True
                     if not worker.process.is_alive():
                         team.remove(worker)
                         if len(waiting) > len(team):
                             team.append(_Worker(model, device, threads))
                 for worker in team:
-                    if (
-                        worker.ready
-                        and worker.turn is None
-                        and waiting
-                        and waiting[0] < turn + AHEAD * workers
-                    ):
-                        worker.turn = waiting.popleft()
-                        with suppress(OSError):  # it died just now: the next news is its end
-                            worker.pipe.send(requests[worker.turn])
+                    if worker.free and waiting and waiting[0] < turn + AHEAD * workers:
+                        worker.take(waiting.popleft(), requests)
             yield done.pop(turn)
     finally:
         for worker in team:
@@ -191,36 +203,32 @@ def _with_news(team: list[_Worker]) -> list[_Worker]:
     return [worker for worker in team if worker.pipe in heard]
 
 
-def _hear(worker: _Worker, requests: Sequence[OffsetRequest]) -> tuple[int, Outcome] | None:
-    """What a worker has to say: the outcome of its turn, if it is one.
+def _hear(worker: _Worker, requests: Sequence[OffsetRequest]) -> dict[int, Outcome]:
+    """What a worker has to say: the outcome of its turn, or nothing when it has just become ready.
 
-    Raises: WeightsError, ResourceError when it could not start.
+    Raises: LipsyncError when it could not start.
     """
-    turn = worker.turn
+    turn, worker.turn = worker.turn, None
     try:
         said = worker.pipe.recv()
     except (EOFError, OSError):
         end = worker.death()
         if not worker.ready:
-            raise ResourceError(
-                f"a worker process died while it loaded the model ({end}).", "use fewer --workers"
-            ) from None
+            message = f"a worker process died while it loaded the model ({end})."
+            raise ResourceError(message, "use fewer --workers") from None
         if turn is None:
-            return None
+            return {}
         clip = requests[turn].clip
-        error = ResourceError(
-            f"{clip}: the worker process that measured it died ({end}).",
-            "use fewer --workers: memory may be short",
-        )
-        return turn, Outcome(clip, error=error)
+        message = f"{clip}: the worker process that measured it died ({end})."
+        said = Outcome(clip, error=ResourceError(message, "use fewer --workers: memory may be short"))
     if isinstance(said, LipsyncError):
         raise said
-    if not worker.ready:
-        worker.ready = True
-        return None
-    worker.turn = None
-    assert turn is not None
-    return turn, said
+    worker.ready = True
+    return {} if turn is None else {turn: said}
+
+
+def _nobody_left(clip: Path) -> Outcome:
+    return Outcome(clip, error=ResourceError(f"{clip}: no worker process is left.", "use fewer --workers"))
 
 
 def _work(pipe: connection.Connection, model: str, device: str, threads: int) -> None:

@@ -23,14 +23,13 @@ class ResultsFile:
     """RESULTS.jsonl: one record a line, each written whole as soon as it is known, so that a killed batch can go on."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        """resume: keep what is there. Raises: UsageError when that is something else."""
+        """resume: keep what is there; otherwise the first record replaces it. Raises: UsageError when it is no such file."""
         self.path = path
         self._known: dict[str, Record] = {}
+        self._keep = resume
         if resume and path.exists():
             self._known = {record["input"]: record for record in _read_records(path)}
             _drop_half_line(path)
-        else:
-            path.write_bytes(b"")
 
     def recorded(self, clip: Path, settings: Record) -> Record | None:
         """The record of a clip, if it was measured as now asked. Lack of memory or weights (5, 6, a bug) is tried again."""
@@ -43,13 +42,14 @@ class ResultsFile:
         """Append one JSON-ready record. Raises: ResourceError, InputError when it cannot be written."""
         line = json.dumps({"schema": SCHEMA, **record}, ensure_ascii=False, allow_nan=False) + "\n"
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with self.path.open("ab" if self._keep else "wb", buffering=0) as file:
                 file.write(line.encode("utf-8", "backslashreplace"))
         except OSError as error:
             kind = InputError if isinstance(error, PermissionError) else ResourceError
             raise kind(
                 f"{self.path}: cannot be written ({error.strerror}).", "choose another --out"
             ) from error
+        self._keep = True
 
 
 def _read_records(path: Path) -> Iterator[Record]:

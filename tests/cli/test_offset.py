@@ -193,10 +193,13 @@ def test_a_flipped_byte_of_the_weights(face, model, tmp_path, capsys):
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
+    clips = [str(face), str(tmp_path / "gone.mp4")]
     for extra in ([], ["--workers", "1"]):
-        assert main(["offset", str(face), "--model", str(copy), *extra]) == 5
+        page = tmp_path / "report.html"
+        assert main(["offset", *clips, "--model", str(copy), "--json", "--report", str(page), *extra]) == 5
         out, err = capsys.readouterr()
-        assert out == "" and "model.safetensors" in err and "checksum" in err.lower()
+        assert out == "" and not page.exists()
+        assert err.count("error: ") == 1 and "model.safetensors" in err and "checksum" in err.lower()
 
 
 def test_outputs_are_neither_inputs_nor_replaced(face, model, tmp_path, capsys):

@@ -201,8 +201,13 @@ def test_what_was_not_the_clips_fault_is_tried_again(code, kept, clip, tmp_path)
 def test_without_resume_it_begins_anew(clip, tmp_path):
     path = tmp_path / "results.jsonl"
     ResultsFile(path, resume=False).add(ok(clip))
-    assert ResultsFile(path, resume=False).recorded(clip, request_key(clip, OPTIONS)) is None
-    assert path.read_bytes() == b""
+    old = path.read_bytes()
+    results = ResultsFile(path, resume=False)
+    assert results.recorded(clip, request_key(clip, OPTIONS)) is None
+    assert path.read_bytes() == old  # until there is something to put in its place
+    for name in ("b.mp4", "c.mp4"):
+        results.add({"input": name})
+    assert [json.loads(line)["input"] for line in path.read_text().splitlines()] == ["b.mp4", "c.mp4"]
 
 
 @pytest.mark.parametrize("content", ["notes\n", '{"schema": "other/1", "input": "a"}\n', "[]\n"])
