@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,10 @@ class ResultsFile:
     """RESULTS.jsonl: one record a line, each written whole as soon as it is known, so that a killed batch can go on."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        """resume: keep what is there; otherwise the first record replaces it. Raises: UsageError when it is no such file."""
+        """resume: keep what is there; otherwise the first record replaces it.
+
+        Raises: UsageError when what is there is no such file.
+        """
         self.path = path
         self._known: dict[str, Record] = {}
         self._keep = resume
@@ -40,10 +45,14 @@ class ResultsFile:
 
     def add(self, record: Record) -> None:
         """Append one JSON-ready record. Raises: ResourceError, InputError when it cannot be written."""
-        line = json.dumps({"schema": SCHEMA, **record}, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps({"schema": SCHEMA, **record}, ensure_ascii=False, allow_nan=False) + "\n"
+        line = text.encode("utf-8", "backslashreplace")
         try:
             with self.path.open("ab" if self._keep else "wb", buffering=0) as file:
-                file.write(line.encode("utf-8", "backslashreplace"))
+                size = file.seek(0, os.SEEK_END)
+                if file.write(line) < len(line):  # the disk filled up midway
+                    file.truncate(size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             kind = InputError if isinstance(error, PermissionError) else ResourceError
             raise kind(
@@ -54,14 +63,16 @@ class ResultsFile:
 
 def _read_records(path: Path) -> Iterator[Record]:
     """Records line by line; a last line that was cut off is passed over."""
-    lines = path.read_text("utf-8", "replace").splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(
+        keepends=True
+    )  # of bytes: a name may hold a line separator of Unicode
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
             if record["schema"] != SCHEMA or not isinstance(record["input"], str):
                 raise KeyError("schema")
         except (ValueError, KeyError, TypeError):
-            if number == len(lines) and not line.endswith("\n"):
+            if number == len(lines) and not line.endswith(b"\n"):
                 return
             raise UsageError(
                 f"{path}: line {number} is no result of lipsync offset.", "choose another file with --out"

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lipsync_cli.core.errors import InputError, UsageError
+from lipsync_cli.core.errors import InputError, ResourceError, UsageError
 from lipsync_cli.sync.estimate import LeadEstimate
 from lipsync_cli.sync.programme import Line, Piece, Programme, WindowLead
 from lipsync_cli.sync.reasons import Evidence, Reason
@@ -177,6 +177,22 @@ def test_resumed_results_are_known_and_a_half_line_is_dropped(clip, tmp_path):
     assert results.recorded(tmp_path / "other.mp4", request_key(clip, OPTIONS)) is None
     results.add({"input": "b", "exit_code": 0})
     assert path.read_bytes().startswith(whole) and len(path.read_bytes().splitlines()) == 2
+
+
+def test_names_may_hold_anything(tmp_path):
+    path, clip = tmp_path / "results.jsonl", tmp_path / 'a\u2028b\x85"c.mp4'
+    ResultsFile(path, resume=True).add(ok(clip))
+    assert ResultsFile(path, resume=True).recorded(clip, request_key(clip, OPTIONS))
+
+
+def test_a_full_disk_leaves_no_half_line(clip, tmp_path):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("/dev/full is not there")
+    (tmp_path / "results.jsonl").symlink_to(full)
+    with pytest.raises(ResourceError, match="cannot be written") as caught:
+        ResultsFile(tmp_path / "results.jsonl", resume=False).add(ok(clip))
+    assert caught.value.exit_code == 6
 
 
 def test_other_options_or_another_file_are_measured_again(clip, tmp_path):
