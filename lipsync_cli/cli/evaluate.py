@@ -1,0 +1,134 @@
+"""`lipsync evaluate offset`: the papers' tables, on your data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lipsync_cli.cli.options import Device, Json, Model, Quiet, examples
+from lipsync_cli.cli.output import Output, table
+
+if TYPE_CHECKING:
+    from lipsync_cli.tasks.evaluate import EvaluateOffsetRequest, OffsetScores
+
+Clips = Annotated[
+    Path, typer.Argument(metavar="CLIPS", help="A folder that `lipsync prepare` made, or a folder of videos.")
+]
+Keys = Annotated[
+    list[str],
+    typer.Option(
+        "--keys", metavar="PATTERN", default_factory=list, help="Only clips such as 's2/*'. Repeatable."
+    ),
+]
+Last = Annotated[
+    int, typer.Option("--last", min=0, metavar="N", help="Only the last N clips of each subject.")
+]
+Mismatched = Annotated[
+    bool,
+    typer.Option(
+        "--mismatched", help="Exchange the sound among clips: how often is a lead given all the same?"
+    ),
+]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate", help="Clips are in sync: write what they read into the model folder, as its constant."
+    ),
+]
+
+EXAMPLES = (
+    "lipsync evaluate offset prepared --keys 's2/*' --keys 's3/*'",
+    "lipsync evaluate offset prepared --keys 's1/*' --last 50 --model ./my-model --calibrate",
+)
+
+
+def register(app: typer.Typer) -> None:
+    evaluate = typer.Typer(no_args_is_help=True, help="Measure how right the answers are, on clips of yours.")
+    evaluate.callback()(lambda: None)  # a group of one command stays a group
+    evaluate.command("offset", epilog=examples(*EXAMPLES))(offset)
+    app.add_typer(evaluate, name="evaluate", epilog=examples(EXAMPLES[0]))
+
+
+def offset(
+    clips: Clips,
+    keys: Keys,
+    last: Last = 0,
+    model: Model = "synclipmae-tiny",
+    mismatched: Mismatched = False,
+    calibrate: Calibrate = False,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Move the sound of clips by −15…+15 frames and by parts of a frame, measure, and compare."""
+    from lipsync_cli.core.errors import UsageError
+    from lipsync_cli.tasks.evaluate import EvaluateOffsetRequest
+
+    if mismatched and calibrate:
+        raise UsageError("--mismatched and --calibrate are two measurements.", "give one of them")
+    request = EvaluateOffsetRequest(
+        clips=clips, keys=tuple(keys) or ("*",), last=last, model=model, device=device
+    )
+    output = Output(schema="lipsync.evaluate.offset/1", json=json, quiet=quiet)
+    (_mismatched if mismatched else _calibrate if calibrate else _score)(request, output)
+
+
+def _score(request: EvaluateOffsetRequest, output: Output) -> None:
+    from lipsync_cli.tasks.evaluate import evaluate_offset
+
+    scores = evaluate_offset(request, output.progress())
+    for reason in scores.unusable:
+        output.warning(reason)
+    output.result(scores, _as_text(scores))
+
+
+def _as_text(scores: OffsetScores) -> str:
+    from lipsync_cli.tasks.evaluate import PAPER_R_PRECISION
+
+    got = scores.protocol
+    clips = [
+        ("within ±1 frame, all shifts", f"{scores.within_percent:.2f} %"),
+        ("within ±1 frame, where an answer is given", f"{scores.trusted_within_percent:.2f} %"),
+        ("inconclusive", f"{scores.inconclusive_percent:.2f} %"),
+        ("mean |error|", f"{scores.mean_error_frames:.3f} frames, {scores.mean_error_ms:.1f} ms"),
+    ]
+    windows = [(k, f"{got[f'acc_k{k}']:.2f}", f"{got[f'lag_k{k}']:.2f}") for k in (1, 5, 15)]
+    ranks = [
+        (
+            f"{name} clip",
+            *(f"{got[f'r{k}_{name}']:.2f} ({paper:.2f})" for k, paper in zip((1, 2, 3), row, strict=True)),
+        )
+        for name, row in PAPER_R_PRECISION.items()
+    ]
+    shifts = [(row.shift_ms, f"{row.mean_answer_ms:.1f}") for row in scores.subframe]
+    order = "rising" if scores.subframe_ordered else "NOT rising"
+    return "\n\n".join(
+        [
+            f"{scores.clips} clips, {scores.answers} answers\n" + table(("answers", "value"), clips),
+            table(("window K, frames", "Acc±1, %", "mean |lag|, frames"), windows),
+            table(("R-precision, pool 32 (paper)", "@1", "@2", "@3"), ranks),
+            table(("shift, ms", "mean answer, ms"), shifts)
+            + f"\n{order}; mean error {scores.subframe_error_ms:.1f} ms",
+        ]
+    )
+
+
+def _mismatched(request: EvaluateOffsetRequest, output: Output) -> None:
+    from lipsync_cli.tasks.evaluate import evaluate_mismatched
+
+    scores = evaluate_mismatched(request, output.progress())
+    said = f"{scores.clips} clips with the sound of another: a lead was given for {scores.false_trust_percent:.1f} %"
+    output.result(scores, "\n".join([said, *(f"  {pair}" for pair in scores.trusted)]))
+
+
+def _calibrate(request: EvaluateOffsetRequest, output: Output) -> None:
+    from lipsync_cli.tasks.evaluate import calibrate
+
+    found = calibrate(request, output.progress())
+    output.result(
+        found,
+        f"{request.model}: bias {found.bias_ms:.1f} ms, systematic {found.systematic_ms:.1f} ms"
+        f" ({found.used} of {found.clips} clips)",
+    )
