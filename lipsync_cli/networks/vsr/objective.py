@@ -266,8 +266,9 @@ class TrainedReader(nn.Module):
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         if self._packed:  # an example is several clips already
             batch = {name: tensor.flatten(0, 1) for name, tensor in batch.items()}
-        longest = int(batch["lengths"].max())  # nothing is computed for what only pads
-        batch = batch | {name: batch[name][:, :longest] for name in ("inputs", "said") if name in batch}
+        frames, units = int(batch["lengths"].max()), int(batch["target_lengths"].max())
+        room = {"inputs": frames, "said": frames, "targets": units}  # nothing is computed for what only pads
+        batch = batch | {name: batch[name][:, :size] for name, size in room.items() if name in batch}
         return hybrid_loss(self.reader, LipReadingBatch(**batch), *self._weights)
 
 
