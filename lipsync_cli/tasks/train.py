@@ -36,7 +36,17 @@ def _vsr() -> Trainable:
     return Trainable(ReadRecipe, build_objective)
 
 
-TRAINABLES: dict[str, Callable[[], Trainable]] = {"synclipmae": _synclipmae, "vsr": _vsr}
+def _stable_syncnet() -> Trainable:
+    from lipsync_cli.networks.latentsync.objective import SyncNetObjective, SyncNetRecipe
+
+    return Trainable(SyncNetRecipe, SyncNetObjective)
+
+
+TRAINABLES: dict[str, Callable[[], Trainable]] = {
+    "synclipmae": _synclipmae,
+    "vsr": _vsr,
+    "stable-syncnet": _stable_syncnet,
+}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Which network a model folder is measured with."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,10 @@ from lipsync_cli.hub.model_folder import write_model_folder
 from lipsync_cli.networks.latentsync.convert import save_syncnet
 from lipsync_cli.networks.latentsync.embed import StableSyncNetEmbedder
 from lipsync_cli.networks.latentsync.syncnet import StableSyncNet, StableSyncNetConfig, SyncEncoderConfig
-from lipsync_cli.tasks.offset import load_embedder
+from lipsync_cli.tasks.offset import OffsetMeter, OffsetRequest, load_embedder
 
 TINY = StableSyncNetConfig(
-    audio=SyncEncoderConfig(1, (32, 128), ((8, 8), (4, 4))),
+    audio=SyncEncoderConfig(1, (32, 128), ((16, 8), (8, 8))),
     visual=SyncEncoderConfig(48, (32, 128), ((8, 8), (4, 8))),
     crop_px=64,
 )
@@ -49,3 +51,15 @@ def test_a_published_model_that_was_not_pulled_names_the_command(tmp_path, monke
     with pytest.raises(WeightsError, match="not on this machine") as caught:
         load_embedder("stable-syncnet", "cpu")
     assert caught.value.hint == "lipsync models pull stable-syncnet"
+
+
+@pytest.mark.real
+def test_an_untrained_network_cannot_tell(tmp_path):
+    clip = Path(__file__).resolve().parents[4] / "shared/clips/wild/talk2.mp4"
+    if not clip.is_file():
+        pytest.skip(f"{clip} is not there")
+    torch.manual_seed(0)
+    save_syncnet(StableSyncNet(TINY), tmp_path / "syncnet", "test")
+    result = OffsetMeter(str(tmp_path / "syncnet"), "cpu").measure(OffsetRequest(clip))
+    assert not result.trusted and result.suggested_audio_delay_ms is None
+    assert "no-match" in [reason.code for reason in result.estimate.reasons]
