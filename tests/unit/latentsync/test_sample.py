@@ -96,6 +96,14 @@ def test_batching_windows_changes_nothing(tiny_unet, passage):
     assert torch.allclose(one, all_at_once, atol=1e-4)
 
 
+def test_half_precision_networks_sample_too(tiny_unet, passage):
+    given = passage(16)
+    exact = sample(tiny_unet, given, SampleConfig(steps=3))
+    half = sample(tiny_unet.bfloat16(), Passage(*(t.bfloat16() for t in given)), SampleConfig(steps=3))
+    assert half.dtype == torch.float32
+    assert (half - exact).norm() / exact.norm() < 0.05
+
+
 def counting(unet):
     calls = []
 
