@@ -13,8 +13,9 @@ from lipsync_cli.sync.confidence import (
     LOBE_MS,
     Spread,
     bootstrap,
-    chance_of_peak,
+    confidence,
     peak_score,
+    prominence,
     time_blocks,
 )
 from lipsync_cli.sync.curve import masked_mean, peak_leads_ms
@@ -128,14 +129,12 @@ def estimate_from_band(
     usable = int(np.isfinite(band.values).any(axis=1).sum())
     evidence = replace(evidence or Evidence(), usable_s=usable / float(band.frame_rate))
     if usable:
-        evidence = _curve_evidence(
-            evidence, band.leads_ms, curve, lead_ms, chance_of_peak(blocks, band.leads_ms), spread
-        )
+        evidence = _curve_evidence(evidence, band.leads_ms, curve, lead_ms, spread)
     return LeadEstimate(
         audio_lead_ms=lead_ms - config.bias_ms,
         interval_low_ms=spread.low_ms - config.bias_ms,
         interval_high_ms=spread.high_ms - config.bias_ms,
-        confidence=(1 - evidence.chance) * spread.agreement if evidence.chance is not None else 0.0,
+        confidence=evidence.confidence or 0.0,
         score=peak_score(curve),
         score_error=spread.score_error,
         curve_leads_ms=band.leads_ms - config.bias_ms,
@@ -178,13 +177,13 @@ def _widen(spread: Spread, lead_ms: float, config: LeadConfig) -> Spread:
 
 
 def _curve_evidence(
-    evidence: Evidence, leads_ms: np.ndarray, curve: np.ndarray, lead_ms: float, chance: float, spread: Spread
+    evidence: Evidence, leads_ms: np.ndarray, curve: np.ndarray, lead_ms: float, spread: Spread
 ) -> Evidence:
     known = leads_ms[np.isfinite(curve)]
     return replace(
         evidence,
         score=peak_score(curve),
-        chance=chance,
+        confidence=confidence(prominence(leads_ms, curve), spread.agreement),
         rival_share=rival_share(leads_ms, curve),
         agreement=spread.agreement,
         edge_ms=float(min(lead_ms - known[0], known[-1] - lead_ms)),

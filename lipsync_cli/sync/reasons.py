@@ -18,9 +18,7 @@ class Thresholds:
     profile_share: float = 0.5  # the face is turned away in more of the picture than this
     usable_s: float = 2.0  # less picture and sound than this can be compared
     score: float = 0.02  # the peak rises less than this above the curve's median (cosine)
-    chance: float = (
-        0.05  # unrelated lips and sound peak this clearly more often than this (the bound is generous)
-    )
+    confidence: float = 0.8  # the peak is less likely than this to be the right one
     rival_share: float = 0.85  # another peak reaches this share of the best one's height
     agreement: float = 0.8  # fewer resampled clips than this peak within a frame of the answer
     edge_ms: float = 40.0  # the peak is this close to an end of the range
@@ -33,7 +31,7 @@ class Evidence:
 
     The first five come from the caller (sound, landmarks), the rest from the curve.
     mouth_motion: standard deviation of lip opening, in mouth widths.  usable_s: seconds of picture with sound
-    to compare.  score: max - median of the curve.  chance: see `confidence.chance_of_peak`.  rival_share:
+    to compare.  score: max - median of the curve.  confidence: see `confidence.confidence`.  rival_share:
     height of the next best peak over that of the best, above the median.  agreement: see `confidence.Spread`.
     edge_ms: distance of the peak from the nearest end of the range.  interval_ms: width of the interval.
     """
@@ -45,7 +43,7 @@ class Evidence:
     profile_share: float | None = None
     usable_s: float | None = None
     score: float | None = None
-    chance: float | None = None
+    confidence: float | None = None
     rival_share: float | None = None
     agreement: float | None = None
     edge_ms: float | None = None
@@ -77,7 +75,7 @@ def reasons_to_doubt(evidence: Evidence, limits: Thresholds) -> tuple[Reason, ..
     ]
     rivals = _above(evidence.rival_share, limits.rival_share) or _below(evidence.agreement, limits.agreement)
     curve = [
-        (_above(evidence.chance, limits.chance), "no-match", NO_MATCH),
+        (_below(evidence.confidence, limits.confidence), "no-match", NO_MATCH),
         (_below(evidence.score, limits.score), "flat-curve", "every lead fits nearly equally well"),
         (rivals, "several-peaks", "several leads fit about equally well, as with a steady rhythm"),
         (

@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from lipsync_cli.sync.confidence import bootstrap, chance_of_peak, peak_score, time_blocks
+from lipsync_cli.sync.confidence import bootstrap, confidence, peak_score, prominence, time_blocks
 from lipsync_cli.sync.estimate import estimate_lead
 from lipsync_cli.sync.similarity import Band
 
@@ -73,17 +73,31 @@ def test_more_footage_narrows_the_interval(plant):
     assert widths[1] == pytest.approx(widths[0] / 3, rel=0.5)  # nine times the frames
 
 
-def test_chance_is_small_for_a_match_and_uniform_at_worst_for_none(plant, random_unit):
-    from lipsync_cli.sync.similarity import banded_similarity
+def test_prominence_counts_standard_deviations_above_the_rest():
+    leads = np.arange(-600, 601, 10.0)
+    curve = np.where(np.arange(121) % 2, 0.1, -0.1)  # a rest of mean ~0 and deviation 0.1
+    curve[60] = 0.5
+    assert prominence(leads, curve) == pytest.approx(5, rel=0.02)
+    assert prominence(leads, np.where(np.arange(121) == 3, np.nan, curve)) == pytest.approx(5, rel=0.03)
+    assert prominence(leads, np.zeros(121)) == prominence(leads, np.full(121, np.nan)) == 0
 
-    def chance(vocal, audio):
-        band = banded_similarity(vocal, audio, audio_rate=RATE)
-        return chance_of_peak(time_blocks(band, 1.0), band.leads_ms)
 
-    assert chance(*plant(0, frames=100, noise=0.7)) < 1e-4
-    unrelated = np.array([chance(random_unit(s, 150), random_unit(s + 900, 600)) for s in range(200)])
-    for level in (0.01, 0.05, 0.2):
-        assert np.mean(unrelated <= level) <= level + 2 * np.sqrt(level / 200)
+def test_confidence_is_a_probability_that_rises_with_both():
+    assert confidence(10, 1.0) > 0.99
+    assert confidence(2, 0.5) < 0.05
+    for low, high in ((3, 6), (5, 9)):
+        assert confidence(low, 0.9) < confidence(high, 0.9)
+        assert confidence(low, 0.6) < confidence(low, 0.99)
+    assert 0 < confidence(0, 0.0) < confidence(100, 1.0) <= 1
+
+
+def test_unrelated_streams_are_seldom_given_confidence(plant, random_unit):
+    def sure(vocal, audio):
+        return estimate_lead(vocal, audio, audio_rate=RATE).confidence
+
+    assert sure(*plant(0, frames=100, noise=0.7)) > 0.95
+    unrelated = np.array([sure(random_unit(s, 150), random_unit(s + 900, 600)) for s in range(200)])
+    assert np.mean(unrelated >= 0.8) <= 0.02
 
 
 def test_the_score_is_the_mirror_of_lse_c():
