@@ -6,7 +6,9 @@ The mouth follows the phonemes that the voice speaks, with the times the voice i
 constant, see HEARD_BEFORE_S): lips shut for m, b
 and p, the lower lip rises for f and v, rounds for w and oo, opens for vowels, and every sound leans on its neighbours
 (dominance of Gaussians, after Cohen and Massaro 1993, "Modeling coarticulation in synthetic visual speech").
-Nothing in it is tuned by a sync network: lips and sound agree because they are made from the same list of times.
+Lips and sound
+agree because they are made from the same list of times; no time was set by what a sync network reads. The sentence and
+how wide the mouth opens were: of three sentences, the first was too short for a network to answer on.
 
 Sources. Picture: Eileen Collins, official NASA portrait, "Great Images in NASA", public domain, cut out of the
 `astronaut` sample picture of scikit-image (see examples/README.md). Voice: hibari-tts 0.2.1, American English,
