@@ -18,7 +18,7 @@ class Thresholds:
     profile_share: float = 0.5  # the face is turned away in more of the picture than this
     usable_s: float = 2.0  # less picture and sound than this can be compared
     score: float = 0.02  # the peak rises less than this above the curve's median (cosine)
-    confidence: float = 0.8  # the peak is less likely than this to be the right one
+    confidence: float = 0.6  # the peak is less likely than this to be the right one
     rival_share: float = 0.85  # another peak reaches this share of the best one's height
     agreement: float = 0.8  # fewer resampled clips than this peak within a frame of the answer
     edge_ms: float = 40.0  # the peak is this close to an end of the range
