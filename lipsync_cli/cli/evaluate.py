@@ -19,7 +19,11 @@ Clips = Annotated[
 Keys = Annotated[
     list[str],
     typer.Option(
-        "--keys", metavar="PATTERN", default_factory=list, help="Only clips such as 's2/*'. Repeatable."
+        "--keys",
+        metavar="PATTERN",
+        default_factory=list,
+        show_default=False,
+        help="Only clips such as 's2/*'. Repeatable.",
     ),
 ]
 Last = Annotated[
@@ -85,7 +89,7 @@ def _score(request: EvaluateOffsetRequest, output: Output) -> None:
 
 
 def _as_text(scores: OffsetScores) -> str:
-    from lipsync_cli.tasks.evaluate import PAPER_R_PRECISION
+    from lipsync_cli.tasks.evaluate import PAPER_ACCURACY, PAPER_R_PRECISION
 
     got = scores.protocol
     clips = [
@@ -94,20 +98,23 @@ def _as_text(scores: OffsetScores) -> str:
         ("inconclusive", f"{scores.inconclusive_percent:.2f} %"),
         ("mean |error|", f"{scores.mean_error_frames:.3f} frames, {scores.mean_error_ms:.1f} ms"),
     ]
-    windows = [(k, f"{got[f'acc_k{k}']:.2f}", f"{got[f'lag_k{k}']:.2f}") for k in (1, 5, 15)]
+    windows = [
+        (k, f"{got[f'acc_k{k}']:.2f} ({paper:.2f})", f"{got[f'lag_k{k}']:.2f}")
+        for k, paper in PAPER_ACCURACY.items()
+    ]
     ranks = [
         (
             f"{name} clip",
-            *(f"{got[f'r{k}_{name}']:.2f} ({paper:.2f})" for k, paper in zip((1, 2, 3), row, strict=True)),
+            *(f"{got[f'r{k}_{name}']:.2f} ({paper:.2f})" for k, paper in enumerate(PAPER_R_PRECISION, 1)),
         )
-        for name, row in PAPER_R_PRECISION.items()
+        for name in ("same", "cross")
     ]
     shifts = [(row.shift_ms, f"{row.mean_answer_ms:.1f}") for row in scores.subframe]
     order = "rising" if scores.subframe_ordered else "NOT rising"
     return "\n\n".join(
         [
             f"{scores.clips} clips, {scores.answers} answers\n" + table(("answers", "value"), clips),
-            table(("window K, frames", "Acc±1, %", "mean |lag|, frames"), windows),
+            table(("window K, frames", "Acc±1, % (paper)", "mean |lag|, frames"), windows),
             table(("R-precision, pool 32 (paper)", "@1", "@2", "@3"), ranks),
             table(("shift, ms", "mean answer, ms"), shifts)
             + f"\n{order}; mean error {scores.subframe_error_ms:.1f} ms",

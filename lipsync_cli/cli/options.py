@@ -35,6 +35,7 @@ Set = Annotated[
         "--set",
         metavar="KEY=VALUE",
         default_factory=list,
+        show_default=False,
         help="Override one value of the recipe: optim.lr=3e-5. Repeatable.",
     ),
 ]

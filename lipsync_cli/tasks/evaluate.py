@@ -21,8 +21,9 @@ from lipsync_cli.data.manifest import MANIFEST_NAME, Clip, ClipChoice, choose_cl
 from lipsync_cli.data.prepare import slice_sound
 from lipsync_cli.hub.checksums import write_sums
 from lipsync_cli.hub.model_folder import CONFIG_NAME, load_model_folder
-from lipsync_cli.sync.estimate import LeadConfig, LeadEstimate, estimate_lead
+from lipsync_cli.sync.estimate import LeadConfig, LeadEstimate, estimate_from_band
 from lipsync_cli.sync.reasons import Evidence
+from lipsync_cli.sync.similarity import Band, banded_similarity
 from lipsync_cli.tasks.faces import face_models
 from lipsync_cli.tasks.lips_and_sound import FRAME_RATE, SAMPLE_RATE_HZ, Embedder, embed_faces
 from lipsync_cli.tasks.offset import DEFAULT_MODEL, load_embedder
@@ -35,7 +36,13 @@ PLAUSIBLE_MS = (
     120.0  # calibration leaves out clips that read further off than this: those are not measured right
 )
 MIN_CALIBRATION_CLIPS = 8
-PAPER_R_PRECISION = {"same": (52.53, 68.41, 82.27), "cross": (40.18, 61.48, 73.49)}  # Table 1, SyncLipMAE
+PIECE_S = 12.0  # footage that one calibration reading is made of
+PAPER_ACCURACY = {1: 52.53, 5: 68.41, 15: 82.27}  # SyncLipMAE on Hallo3, Table 1, %
+PAPER_R_PRECISION = (
+    40.18,
+    61.48,
+    73.49,
+)  # the same; the paper does not say from which clips the pool is drawn
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".mpg", ".avi", ".webm", ".ts", ".mxf")
 
 
@@ -99,8 +106,8 @@ class MismatchScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """bias_ms: what clips in sync read, the median.  systematic_ms: standard deviation between clips beyond what their
-    own intervals explain.  clips, used: how many there were, and how many read plausibly.
+    """bias_ms: what clips in sync read, the median.  systematic_ms: standard deviation between pieces of PIECE_S of
+    footage beyond what their own intervals explain.  clips, used: how many there were, and how many read plausibly.
     """
 
     bias_ms: float
@@ -200,26 +207,38 @@ def calibrate(request: EvaluateOffsetRequest, progress: Progress = SILENT) -> Ca
     embedder = load_embedder(request.model, request.device)
     clips, _ = _read(request, embedder, progress)
     config = replace(_config(embedder), bias_ms=0.0, systematic_ms=0.0)
-    estimates = [_measure(clip, clip.samples, 0, embedder, config) for clip in clips]
-    plausible = [one for one in estimates if abs(one.audio_lead_ms) <= PLAUSIBLE_MS]
+    bands = [_band(clip, clip.samples, 0, embedder, config) for clip in clips]
+    plausible = [
+        band for band in bands if abs(estimate_from_band(band, config=config).audio_lead_ms) <= PLAUSIBLE_MS
+    ]
     if len(plausible) < MIN_CALIBRATION_CLIPS:
         raise UsageError(
             f"only {len(plausible)} clips read within {PLAUSIBLE_MS:.0f} ms of sync.",
             "give more clips: --last 50",
         )
-    bias_ms, systematic_ms = spread_between(plausible)
+    bias_ms, systematic_ms = spread_between(
+        [estimate_from_band(piece, config=config) for piece in _pieces(plausible)]
+    )
     result = Calibration(bias_ms=bias_ms, systematic_ms=systematic_ms, clips=len(clips), used=len(plausible))
     _store(load_model_folder(request.model).path, result)
     return result
 
 
-def spread_between(estimates: Sequence[LeadEstimate]) -> tuple[float, float]:
-    """bias_ms, systematic_ms of estimates of clips in sync, by medians: a clip that is out of sync costs little."""
+def _pieces(bands: Sequence[Band]) -> list[Band]:
+    """Clips in a row joined to pieces of PIECE_S: what a short clip happens to say is no error of the network's."""
+    count = math.ceil(PIECE_S * FRAME_RATE / np.mean([len(band.values) for band in bands]))
+    starts = range(0, max(1, len(bands) - count + 1), count)
+    return [
+        replace(bands[0], values=np.concatenate([b.values for b in bands[i : i + count]])) for i in starts
+    ]
+
+
+def spread_between(estimates: Sequence[LeadEstimate]) -> float:
+    """Standard deviation, ms, of estimates of what is in sync, beyond what their own intervals explain."""
     leads = np.array([one.audio_lead_ms for one in estimates])
     own = np.array([(one.interval_high_ms - one.interval_low_ms) / (2 * 1.96) for one in estimates])
-    bias_ms = float(np.median(leads))
-    total = 1.4826 * float(np.median(np.abs(leads - bias_ms)))  # of a Gaussian: its standard deviation
-    return bias_ms, math.sqrt(max(0.0, total**2 - float(np.median(own)) ** 2))
+    total = float(leads.var(ddof=1)) if len(leads) > 1 else 0.0
+    return math.sqrt(max(0.0, total - float(np.mean(own**2))))
 
 
 def _store(folder: Path, found: Calibration) -> None:
@@ -248,6 +267,12 @@ def shift_sound(samples: np.ndarray, lead_ms: int) -> tuple[np.ndarray, slice]:
 def _measure(
     clip: _Seen, samples: np.ndarray, lead_ms: int, embedder: Embedder, config: LeadConfig
 ) -> LeadEstimate:
+    band = _band(clip, samples, lead_ms, embedder, config)
+    return estimate_from_band(band, evidence=clip.evidence, config=config)
+
+
+def _band(clip: _Seen, samples: np.ndarray, lead_ms: int, embedder: Embedder, config: LeadConfig) -> Band:
+    """Similarities of a clip's lips with a sound moved by lead_ms."""
     moved, kept = shift_sound(samples, lead_ms)
     made = embedder.embed_sound(moved)
     rate = int(embedder.audio_rate)
@@ -255,14 +280,13 @@ def _measure(
     valid[-(-kept.start * rate // SAMPLE_RATE_HZ) : kept.stop * rate // SAMPLE_RATE_HZ] = True
     audio = np.zeros(made.shape, np.float32)
     audio[valid] = embedder.comparable(made[valid])
-    return estimate_lead(
+    return banded_similarity(
         clip.vocal,
         audio,
         audio_rate=embedder.audio_rate,
+        max_lead_ms=config.max_lead_ms,
         vocal_valid=clip.seen,
         audio_valid=valid,
-        evidence=clip.evidence,
-        config=config,
     )
 
 
