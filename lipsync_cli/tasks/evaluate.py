@@ -208,17 +208,16 @@ def calibrate(request: EvaluateOffsetRequest, progress: Progress = SILENT) -> Ca
     clips, _ = _read(request, embedder, progress)
     config = replace(_config(embedder), bias_ms=0.0, systematic_ms=0.0)
     bands = [_band(clip, clip.samples, 0, embedder, config) for clip in clips]
-    plausible = [
-        band for band in bands if abs(estimate_from_band(band, config=config).audio_lead_ms) <= PLAUSIBLE_MS
-    ]
+    leads = [estimate_from_band(band, config=config).audio_lead_ms for band in bands]
+    plausible = [(lead, band) for lead, band in zip(leads, bands, strict=True) if abs(lead) <= PLAUSIBLE_MS]
     if len(plausible) < MIN_CALIBRATION_CLIPS:
         raise UsageError(
             f"only {len(plausible)} clips read within {PLAUSIBLE_MS:.0f} ms of sync.",
             "give more clips: --last 50",
         )
-    bias_ms, systematic_ms = spread_between(
-        [estimate_from_band(piece, config=config) for piece in _pieces(plausible)]
-    )
+    pieces = _pieces([band for _, band in plausible])
+    bias_ms = float(np.median([lead for lead, _ in plausible]))
+    systematic_ms = spread_between([estimate_from_band(piece, config=config) for piece in pieces])
     result = Calibration(bias_ms=bias_ms, systematic_ms=systematic_ms, clips=len(clips), used=len(plausible))
     _store(load_model_folder(request.model).path, result)
     return result
