@@ -67,7 +67,7 @@ class Grammar:
         """The units that may be written next, the end among them when a sentence may end here."""
         if state not in self._allowed:
             names = self.units.names
-            written = [u for u in range(1, self.units.end) if self._walk(state, names[u]) is not None]
+            written = [u for u in range(1, self.units.end) if self._leads_on(self._walk(state, names[u]))]
             self._allowed[state] = [*written, self.units.end] if self._complete(state) else written
         return self._allowed[state]
 
@@ -85,6 +85,20 @@ class Grammar:
     @cached_property
     def _prefixes(self) -> tuple[frozenset[str], ...]:
         return tuple(frozenset(w[:n] for w in slot for n in range(len(w) + 1)) for slot in self.slots)
+
+    @cached_property
+    def _stems(self) -> tuple[frozenset[str], ...]:
+        """What may stand of each slot's words: the units can write the rest. "b" of "bin" may not where the units
+        are whole words and "b" is another one."""
+        pieces = frozenset(name for name in self.units.names[1:-1] if not name.startswith(BOUNDARY))
+        return tuple(
+            frozenset(w[:n] for w in slot for n in range(len(w) + 1) if _is_made_of(w[n:], pieces))
+            for slot in self.slots
+        )
+
+    def _leads_on(self, state: State | None) -> bool:
+        """Whether a sentence can be completed from here."""
+        return state is not None and state[1] in self._stems[state[0]]
 
     def _complete(self, state: State) -> bool:
         slot, stem = state
@@ -104,3 +118,11 @@ class Grammar:
                 if slot < 0 or stem not in self._prefixes[slot]:
                     return None
         return slot, stem
+
+
+def _is_made_of(text: str, pieces: frozenset[str]) -> bool:
+    ends = {0}  # of what can be made of the first characters
+    for end in range(1, len(text) + 1):
+        if any(text[start:end] in pieces for start in ends):
+            ends.add(end)
+    return len(text) in ends

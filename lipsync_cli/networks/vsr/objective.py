@@ -48,6 +48,7 @@ class LipReadingConfig:
     ctc_weight: λ.  timing_weight: of `losses.timing_loss`.
     flip: share of clips mirrored in training.  light: largest change of gain in training, and of offset in halves
     of the range of grey.
+    splice: share of clips that in training go on, from some word, with those of another clip of the same speaker.
     mask_frames, mask_every_frames: time masks, `losses.mask_time`; 0 frames: none.
     decode: how validation reads.
     """
@@ -63,6 +64,7 @@ class LipReadingConfig:
     timing_weight: float = 0.0
     flip: float = 0.5
     light: float = 0.0
+    splice: float = 0.0
     mask_frames: int = 10
     mask_every_frames: int = 25
     decode: BeamOptions = field(default_factory=BeamOptions)
@@ -73,6 +75,7 @@ class LipReadingObjective:
 
     train: sentences by index, such as a sequence that loads them when asked.
     lengths: frames of each training sentence, needed when there is a budget of frames.
+    speakers: who says each training sentence, needed to splice.
     validations: sets of held-out sentences by name; metrics of the first one bear no prefix.
     grammar: what validation may read besides everything.  licence: of the exported weights.
     average_checkpoints: export the mean of the run's last n checkpoints instead of the last step; 0: the last step.
@@ -87,6 +90,7 @@ class LipReadingObjective:
         validations: Mapping[str, Sequence[Sentence]],
         *,
         lengths: Sequence[int] = (),
+        speakers: Sequence[str] = (),
         grammar: Grammar | None = None,
         licence: str = "",
         average_checkpoints: int = 0,
@@ -99,6 +103,10 @@ class LipReadingObjective:
         self.config, self.units, self.grammar = config, units, grammar
         self._train, self._validations, self._licence, self._seed = train, validations, licence, seed
         self._average, self._preprocess, self._start = average_checkpoints, dict(preprocess or {}), start
+        self._speakers = speakers
+        self._said_by = {
+            name: [i for i, other in enumerate(speakers) if other == name] for name in set(speakers)
+        }
         budget = config.frames_per_example
         self._packs = pack_by_frames(lengths, budget) if budget else [(clip,) for clip in range(len(train))]
 
@@ -115,11 +123,19 @@ class LipReadingObjective:
         pack = self._packs[int(shuffled[place])]
         generator = _generator(self._seed + 1, index)
         if not self.config.frames_per_example:
-            return self._clip(self._train[pack[0]], self.config.frames, generator)
-        sentences = [self._train[clip] for clip in pack]
+            return self._clip(self._spliced(pack[0], generator), self.config.frames, generator)
+        sentences = [self._spliced(clip, generator) for clip in pack]
         longest = max(sentence.picture.shape[-3 if self._reads_video else -2] for sentence in sentences)
         clips = [self._clip(sentence, longest, generator) for sentence in sentences]
         return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+    def _spliced(self, clip: int, generator: torch.Generator) -> Sentence:
+        sentence = self._train[clip]
+        if not self.config.splice or torch.rand((), generator=generator) >= self.config.splice:
+            return sentence
+        others = self._said_by[self._speakers[clip]]
+        other = self._train[others[int(torch.randint(len(others), (), generator=generator))]]
+        return splice(sentence, other, self.config.frames, generator)
 
     @property
     def _reads_video(self) -> bool:
@@ -213,6 +229,30 @@ class LipReadingObjective:
             gain, offset = (2 * torch.rand(2, generator=generator) - 1) * self.config.light
             cut = cut * (1 + gain) + 64 * offset
         return normalise(cut)
+
+
+def splice(first: Sentence, second: Sentence, frames: int, generator: torch.Generator) -> Sentence:
+    """The first words of one sentence and the last ones of another, cut at the start of a random word.
+
+    What comes next can then not be told from what came before: few sentences otherwise teach a reader to guess
+    words from their neighbours. Only where times are known and both have as many words. The result has at most
+    `frames` frames.
+    """
+    count = len(first.words)
+    if count < 2 or len(second.words) != count:
+        return first
+    word = 1 + int(torch.randint(count - 1, (), generator=generator))
+    until, since = (max(round(one.words[word][1] * 25), 0) for one in (first, second))
+    shift_s = (until - since) / 25
+    moved = tuple((name, start_s + shift_s, end_s + shift_s) for name, start_s, end_s in second.words[word:])
+    time = -2 if first.picture.is_floating_point() else 0  # tokens (views, T, D), mouths (T, H, W)
+    before = first.picture.narrow(time, 0, min(until, first.picture.shape[time]))
+    left = min(second.picture.shape[time] - since, frames - before.shape[time])
+    if left < 1 or moved[-1][2] * 25 > before.shape[time] + left:
+        return first
+    picture = torch.cat([before, second.picture.narrow(time, since, left)], dim=time)
+    words = (*first.words[:word], *moved)
+    return Sentence(picture, " ".join(name for name, _, _ in words), words)
 
 
 def cut_times(

@@ -100,6 +100,7 @@ def build_objective(recipe: ReadRecipe) -> LipReadingObjective:
         sentences,
         validations,
         lengths=[clip.num_frames for clip in train],
+        speakers=[clip.subject for clip in train],
         grammar=Grammar.grid(units) if recipe.grammar == "grid" else None,
         licence=recipe.licence,
         average_checkpoints=recipe.average_checkpoints,

@@ -77,3 +77,12 @@ def test_advance_refuses_what_is_not_allowed():
     grammar = Grammar.grid(Units.words(GRID_WORDS))
     with pytest.raises(ValueError, match="now"):
         grammar.advance(grammar.start, grammar.units.encode("now")[0])
+
+
+def test_no_unit_leads_into_a_dead_end():
+    units = Units.words(
+        GRID_WORDS
+    )  # the letter "b" begins "bin", "blue" and "by", and cannot go on as a word
+    grammar = Grammar.grid(units)
+    names = [units.names[unit] for unit in grammar.allowed(grammar.start)]
+    assert sorted(names) == ["▁bin", "▁lay", "▁place", "▁set"]
