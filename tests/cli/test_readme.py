@@ -99,7 +99,7 @@ def test_every_exit_code_has_a_row():
 
 def test_every_package_in_use_is_declared_and_explained():
     declared = {re.match(r"[A-Za-z0-9-]+", line)[0] for line in PROJECT["dependencies"]}
-    explained = set(re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \|$", README, re.M))
+    explained = set(re.findall(r"^\| `([a-z][a-z0-9-]+)` \| [^|]+ \|$", README, re.M))
     source = "\n".join(path.read_text("utf-8") for path in (ROOT / "lipsync_cli").rglob("*.py"))
     used = {
         name
