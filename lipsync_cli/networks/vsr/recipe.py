@@ -14,6 +14,7 @@ import torch
 from lipsync_cli.core.device import resolve_device
 from lipsync_cli.core.errors import UsageError
 from lipsync_cli.data.manifest import Clip, ClipChoice, choose_clips, read_manifest
+from lipsync_cli.hub.checksums import sha256_of
 from lipsync_cli.hub.model_folder import load_model_folder, read_weights
 from lipsync_cli.media.frames import read_frames
 from lipsync_cli.metrics.text import normalise_text
@@ -84,11 +85,13 @@ def build_objective(recipe: ReadRecipe) -> LipReadingObjective:
     start = None
     if recipe.start:
         start = read_weights(load_model_folder(Path(recipe.start), network="vsr").weights)
+    preprocess: dict[str, str] = {}
     sentences: Sequence[Sentence]
     validations: dict[str, Sequence[Sentence]]
     if model.reads == "tokens":
         tokens = _Tokens(recipe, folder)
         model = replace(model, token_width=tokens.width)
+        preprocess = {"tokens": recipe.tokens, "tokens_sha256": tokens.sha256}
         sentences = tokens.sentences(train, recipe.token_views)
         validations = {name: tokens.sentences(chosen, 1) for name, chosen in held_out.items()}
     else:
@@ -104,7 +107,7 @@ def build_objective(recipe: ReadRecipe) -> LipReadingObjective:
         grammar=Grammar.grid(units) if recipe.grammar == "grid" else None,
         licence=recipe.licence,
         average_checkpoints=recipe.average_checkpoints,
-        preprocess={"tokens": recipe.tokens} if model.reads == "tokens" else None,
+        preprocess=preprocess,
         start=start,
         seed=recipe.loop.seed,
     )
@@ -173,6 +176,7 @@ class _Tokens:
         network = load_model(model)
         self._embedder = SyncLipMAEEmbedder(network, resolve_device("auto"), {})
         self.width = network.config.encoder.width
+        self.sha256 = sha256_of(model.weights)
         self._folder, self._square_px = folder, recipe.data.face_px
         self._seed = recipe.loop.seed
 

@@ -9,6 +9,7 @@ import torch
 
 from lipsync_cli.core.config import build_config
 from lipsync_cli.core.errors import WeightsError
+from lipsync_cli.hub.checksums import check_sum
 from lipsync_cli.hub.model_folder import ModelFolder, load_model_folder, read_weights
 from lipsync_cli.networks.synclipmae.embed import SyncLipMAEEmbedder
 from lipsync_cli.networks.synclipmae.weights import load_model
@@ -50,6 +51,10 @@ def load_reader(folder: ModelFolder, device: torch.device) -> LoadedReader:
     embedder = None
     if config.reads == "tokens":
         tokens = load_model_folder(folder.preprocess["tokens"], network="synclipmae")
+        # tokens of other weights would be read as nonsense, without a word
+        check_sum(
+            tokens.weights, folder.preprocess["tokens_sha256"], hint="train the reader again on these tokens"
+        )
         embedder = SyncLipMAEEmbedder(load_model(tokens), device, {})
     reader = LipReader(config)
     load(reader, read_weights(folder.weights))

@@ -19,6 +19,7 @@ from lipsync_cli.networks.vsr.objective import (
     average_states,
     cut_times,
     said_units,
+    splice,
 )
 from lipsync_cli.networks.vsr.units import Units
 
@@ -157,3 +158,18 @@ def test_clip_that_does_not_fit_is_refused(objective):
 def test_units_must_be_the_models(objective):
     with pytest.raises(ValueError, match="writes 5 units and the list holds 29"):
         LipReadingObjective(objective.config, Units.characters("abcdefghijklmnopqrstuvwxyz"), [], {})
+
+
+@pytest.mark.parametrize("shape", [(20, 4, 4), (2, 20, 3)])  # mouths, and two views of tokens
+def test_splice_joins_the_words_of_two_clips_at_their_starts(shape):
+    dtype = torch.uint8 if shape[0] == 20 else torch.float16
+    first = Sentence(torch.zeros(shape).to(dtype), "red green", (("red", 0.08, 0.2), ("green", 0.2, 0.4)))
+    second = Sentence(torch.ones(shape).to(dtype), "blue red", (("blue", 0.2, 0.32), ("red", 0.32, 0.44)))
+    joined = splice(first, second, 20, torch.Generator())
+    assert joined.text == "red red"
+    assert joined.words == (("red", 0.08, 0.2), ("red", pytest.approx(0.2), pytest.approx(0.32)))
+    frames = joined.picture if shape[0] == 20 else joined.picture[1]
+    shown = frames.flatten(1).float().mean(1).tolist()
+    assert shown == [0] * 5 + [1] * 12  # up to 0.2 s of the first, from 0.32 s of the second
+    assert splice(first, second, 7, torch.Generator()) is first  # "red" would be cut off
+    assert splice(first, replace(second, words=()), 20, torch.Generator()) is first

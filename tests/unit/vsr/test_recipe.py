@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from lipsync_cli.core.errors import UsageError
+from lipsync_cli.core.errors import UsageError, WeightsError
 from lipsync_cli.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from lipsync_cli.hub.checksums import write_sums
 from lipsync_cli.hub.model_folder import load_model_folder
 from lipsync_cli.networks.vsr.recipe import ReadRecipe, build_objective
 from lipsync_cli.networks.vsr.weights import load_reader
@@ -17,7 +19,8 @@ from tests.prepared_clips import KEYS, write_prepared
 
 TINY = (
     "data.train={keys: ['a/*', 'b/*']}", "data.validate={seen: {keys: ['c/four']}, unseen: {keys: ['c/five']}}",
-    "data.face_px=32", "data.slack_px=2", "model.model.frontend_width=2", "model.model.width=16", "model.model.heads=2",
+    "data.face_px=32", "data.slack_px=2", "model.model.reads=video",
+    "model.model.frontend_width=2", "model.model.width=16", "model.model.heads=2",
     "model.model.ffn_width=16", "model.model.encoder_blocks=1", "model.mouth={face_px: 32, height_px: 12, width_px: 16}",
     "model.cut_frames=16", "model.decode.beam=2", "loop.steps=2", "loop.batch_size=2", "loop.precision='no'",
     "loop.checkpoint_every=1", "average_checkpoints=2",
@@ -76,12 +79,29 @@ def test_tokens_are_made_in_several_views(prepared, tmp_path):
     assert torch.isfinite(losses["loss"])
 
 
+def test_reader_of_tokens_refuses_those_of_other_weights(prepared, tmp_path):
+    tokens = write_random_model(tmp_path / "tokens")
+    overrides = ["model.model.reads=tokens", f"tokens={tokens}", "token_views=1"]
+    request = TrainRequest(
+        "read", "vsr_grid_tiny", tmp_path / "run", [f"data.manifest={prepared}", *TINY, *overrides], cpu=True
+    )
+    run_recipe(request)
+    folder = load_model_folder(tmp_path / "run" / "model", network="vsr")
+    assert load_reader(folder, torch.device("cpu")).embedder is not None
+    weights = load_file(tokens / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, tokens / "model.safetensors")
+    write_sums(tokens)
+    with pytest.raises(WeightsError, match="wrong checksum") as refused:
+        load_reader(folder, torch.device("cpu"))
+    assert refused.value.exit_code == 5
+
+
 @pytest.mark.parametrize(
     "overrides, word",
     [
         (["data.validate={seen: {keys: ['a/one', 'c/four']}}"], "1 clips are trained on too, such as a/one"),
         (["units=nowhere.txt"], "no such unit list"),
-        (["model.model.reads=tokens", "model.model.token_width=1"], "needs a token model"),
+        (["model.model.reads=tokens", "tokens=''"], "needs a token model"),
         (["data.max_frames=3"], "no clip has a text"),
     ],
 )
