@@ -27,7 +27,9 @@ def place(center: tuple[float, float], *, scale: float = 1, angle_deg: float = 0
     return np.concatenate([linear, (np.array(center) - linear @ FACE_PX)[:, None]], 1)
 
 
-def paint(photo: np.ndarray, matrices: list[np.ndarray], *, width: int = 640, height: int = 480) -> np.ndarray:
+def paint(
+    photo: np.ndarray, matrices: list[np.ndarray], *, width: int = 640, height: int = 480
+) -> np.ndarray:
     """A grey picture with the photo's disc around the face drawn at each matrix."""
     canvas = np.full((height, width, 3), 96, np.uint8)
     disc = np.zeros(photo.shape[:2], np.uint8)

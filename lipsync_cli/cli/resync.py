@@ -132,7 +132,6 @@ def _as_text(result: ResyncResult) -> str:
     if result.picture_packets:
         lines.append(f"picture untouched: {result.picture_packets} packets, sha256 {result.picture_sha256}")
     if result.audio_lead_before_ms is not None and result.audio_lead_after_ms is not None:
-        lines.append(
-            f"sound was ahead of the lips by {round(result.audio_lead_before_ms)} ms, is by {round(result.audio_lead_after_ms)} ms"
-        )
+        before, after = round(result.audio_lead_before_ms), round(result.audio_lead_after_ms)
+        lines.append(f"sound was ahead of the lips by {before} ms, is by {after} ms")
     return "\n".join(lines)
