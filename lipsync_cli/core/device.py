@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from lipsync_cli.core.errors import ResourceError, UsageError
@@ -30,3 +31,10 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"device '{name}' is not present on this machine.", "use --device auto, or see: lipsync doctor"
         )
     return torch.device(name)
+
+
+def share_processor() -> None:
+    """Leave half of the processor's cores to decoding and faces, which run beside the network."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, (os.cpu_count() or 2) // 2)))

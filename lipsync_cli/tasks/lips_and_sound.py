@@ -25,6 +25,7 @@ FRAME_RATE = Fraction(25)
 SAMPLE_RATE_HZ = 16_000
 STEPS_HZ = 100  # voice activity
 LONG_SIDE_PX = 960  # faces are followed, and cut out, of pictures no larger than this
+MESH_EVERY = 3  # frames; against 2 a fifth less work, and leads that differ by at most 1.7 ms on 16 clips
 BATCH_FRAMES = 96  # crops of one face embedded at once
 SOUND_BLOCK_S = 20
 SOUND_CONTEXT_S = Fraction(2, 5)  # more than a token looks around itself; whole frames
@@ -158,7 +159,8 @@ def embed_faces(
                 stage.advance()
                 yield frame
 
-        config = FollowConfig(geometry=CropGeometry(embedder.crop_px, embedder.margin_px))
+        geometry = CropGeometry(embedder.crop_px, embedder.margin_px)
+        config = FollowConfig(geometry=geometry, mesh_every=MESH_EVERY)
         for crop in follow_faces(counted(), ShotDetector().is_cut, source, config):
             for track in [t for t, log in logs.items() if log.shot < crop.shot]:
                 done.append(logs.pop(track).close())

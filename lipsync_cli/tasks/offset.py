@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from lipsync_cli.core.device import resolve_device
+from lipsync_cli.core.device import resolve_device, share_processor
 from lipsync_cli.core.errors import InputError, WeightsError
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.faces.follow import FaceSource
@@ -113,6 +113,7 @@ class OffsetMeter:
 
     def __init__(self, model: str = DEFAULT_MODEL, device: str = "auto") -> None:
         """Raises: WeightsError, ResourceError."""
+        share_processor()
         self.model = model
         self.embedder = load_embedder(model, device)
         self._faces: FaceSource = face_models()
