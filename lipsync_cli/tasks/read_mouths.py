@@ -140,10 +140,10 @@ def mouth_pieces(path: Path, source: MouthSource) -> Iterator[Piece | ClipEnd]:
             if ended or (face == crop.track_id and run.first + len(run.pictures) != number):
                 yield from _rest(runs.pop(face))
         run = runs.setdefault(crop.track_id, _Run(crop.track_id, crop.shot, number))
-        run.pictures.append(_picture(crop.image, source))
-        run.opening.append(crop.mouth_open)
         if len(run.pictures) >= source.max_frames:
             yield run.cut()
+        run.pictures.append(_picture(crop.image, source))
+        run.opening.append(crop.mouth_open)
     for run in runs.values():
         yield from _rest(run)
     yield ClipEnd(float(info.start), float(info.duration), seen)
