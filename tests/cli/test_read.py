@@ -110,6 +110,13 @@ def test_long_clip_is_read_in_pieces_that_overlap(model, tmp_path, capsys):
     assert middles == sorted(middles)
 
 
+def test_clip_of_exactly_the_longest_piece_is_one_piece(model, tmp_path, capsys):
+    clip = write_speaking_clip(tmp_path / "three.mp4", seconds=3)
+    assert read(clip, "--model", model, "--grammar", "grid", "--json") == 0
+    (speaker,) = json.loads(capsys.readouterr().out)["speakers"]
+    assert [(piece["start_s"], piece["end_s"]) for piece in speaker["readings"]] == [(0.0, 3.0)]
+
+
 def test_dry_run_loads_nothing(speaking, capsys):
     assert read(speaking, "--model", "./nowhere", "--dry-run") == 0
     assert str(speaking) in capsys.readouterr().out
