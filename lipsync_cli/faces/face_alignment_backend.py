@@ -38,7 +38,7 @@ class FaceAlignmentModels:
     def load(self) -> FaceReader:
         """Raises: UsageError when the package is absent, WeightsError when its weights cannot be fetched."""
         try:
-            import face_alignment
+            import face_alignment  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UsageError(
                 "the face-alignment package is not installed.", "pip install 'lipsync[face-alignment]'"
