@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -90,9 +91,11 @@ class _FaceLog:
         self._first, self._embedder = first, embedder
         self._waiting: list[np.ndarray] = []  # crops of the present unbroken run, from its context on
         self._embedded = 0  # how many of those have their tokens
-        self._numbers: list[int] = []
-        self._tokens: list[np.ndarray] = []
-        self._rows: list[tuple[float, float, np.ndarray]] = []
+        # Kept in a few growing buffers: thousands of small arrays between large passing ones fragment the heap.
+        self._numbers = array("q")
+        self._rows = array("f")  # mouth_open, yaw_deg and box of each frame
+        self._tokens = bytearray()
+        self._width = 0
         self._portrait = first.image
 
     @property
@@ -104,7 +107,7 @@ class _FaceLog:
         if self._numbers and number != self._numbers[-1] + 1:
             self._end_run()
         self._numbers.append(number)
-        self._rows.append((crop.mouth_open, crop.yaw_deg, box))
+        self._rows.extend((crop.mouth_open, crop.yaw_deg, *box))
         if len(self._numbers).bit_count() == 1:  # at 1, 2, 4, 8, …: the last one is past the middle
             self._portrait = crop.image
         self._waiting.append(crop.image)
@@ -114,7 +117,8 @@ class _FaceLog:
     def _embed(self, until: int) -> None:
         """Make the tokens of waiting crops up to `until`; keep only the context of those to come."""
         tokens = self._embedder.embed_pictures(self._waiting)
-        self._tokens.append(tokens[self._embedded : until])
+        self._width = tokens.shape[1]
+        self._tokens += tokens[self._embedded : until].astype(np.float16).tobytes()
         kept = max(0, until - self._embedder.context_frames)
         self._waiting, self._embedded = self._waiting[kept:], until - kept
 
@@ -126,15 +130,15 @@ class _FaceLog:
     def close(self) -> FaceTokens:
         """Everything collected."""
         self._end_run()
-        mouth, yaw, boxes = zip(*self._rows, strict=True)
+        rows = np.array(self._rows, np.float32).reshape(-1, 6)
         return FaceTokens(
             track_id=self._first.track_id,
             shot=self.shot,
             numbers=np.array(self._numbers),
-            tokens=np.concatenate(self._tokens),
-            mouth_open=np.array(mouth, np.float32),
-            yaw_deg=np.array(yaw, np.float32),
-            boxes=np.stack(boxes),
+            tokens=np.frombuffer(self._tokens, np.float16).reshape(-1, self._width),
+            mouth_open=rows[:, 0],
+            yaw_deg=rows[:, 1],
+            boxes=rows[:, 2:],
             portrait=self._portrait,
         )
 
