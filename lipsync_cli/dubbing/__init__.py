@@ -1,0 +1,1 @@
+"""Dubbing, whatever network does it: the plan, windows, masks, compositing, and the engine's protocol."""
