@@ -142,10 +142,11 @@ def test_a_folder_without_videos(tmp_path, model, capsys):
     assert "no video in this folder" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
 def test_a_folder_that_cannot_be_read(tmp_path, model, capsys):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o000)
+    if os.access(closed, os.R_OK):
+        pytest.skip("whoever runs this reads every folder (root does, unless it gave up CAP_DAC_OVERRIDE)")
     assert main(["offset", str(closed), "--model", model]) == 3
     assert "cannot be read" in capsys.readouterr().err
 
