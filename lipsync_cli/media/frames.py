@@ -38,7 +38,7 @@ def read_frames(
     long_side_px: shrink so that the longer side is at most this.  threads: of the decoder, 0 = all cores.
     Raises: InputError for an unusable file, no picture, or damage midway (at the tail it ends the frames).
     """
-    for time, _, frame in _decoded(path, start, threads):
+    for time, _, frame in decoded_frames(path, start, threads):
         if end is not None and time >= end:
             return
         if start is None or time >= start:
@@ -63,7 +63,7 @@ def sample_frames(
     """
     k = 0
     shown: tuple[Fraction, Fraction, Any] | None = None
-    for following in _decoded(path, start, threads):
+    for following in decoded_frames(path, start, threads):
         if shown is not None:
             until = following[0] - following[1] / 2
             k = yield from _serve(shown[2], k, until, rate, long_side_px, end)
@@ -104,8 +104,13 @@ def _shown_for(shown: tuple[Fraction, Fraction, Any]) -> Fraction:
     return frame.duration * Fraction(frame.time_base) if frame.duration else interval
 
 
-def _decoded(path: Path, start: Fraction | None, threads: int) -> Iterator[tuple[Fraction, Fraction, Any]]:
-    """(time, nominal interval, frame) with rising times, from the key frame before `start`."""
+def decoded_frames(
+    path: Path, start: Fraction | None, threads: int
+) -> Iterator[tuple[Fraction, Fraction, Any]]:
+    """(time, nominal interval, frame as decoded) with rising times, from the key frame before `start`.
+
+    time: seconds on the container's timeline.  Raises: as `read_frames`.
+    """
     interval, shift = Fraction(1, 25), Fraction(0)
 
     def pick(container: InputContainer) -> Any:
