@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from lipsync_cli.tasks.evaluate import EvaluateOffsetRequest, OffsetScores
 
 Clips = Annotated[
-    Path, typer.Argument(metavar="CLIPS", help="A folder that `lipsync prepare` made, or a folder of videos.")
+    Path,
+    typer.Argument(
+        readable=False, metavar="CLIPS", help="A folder that `lipsync prepare` made, or a folder of videos."
+    ),
 ]
 Keys = Annotated[
     list[str],

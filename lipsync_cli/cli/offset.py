@@ -34,7 +34,10 @@ FIGURES = (".png", ".svg")
 Clips = Annotated[
     list[Path],
     typer.Argument(
-        metavar="CLIP", help="Videos, folders of videos, or patterns in quotes.", show_default=False
+        readable=False,
+        metavar="CLIP",
+        help="Videos, folders of videos, or patterns in quotes.",
+        show_default=False,
     ),
 ]
 Standard = Annotated[

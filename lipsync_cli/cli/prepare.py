@@ -11,7 +11,10 @@ from lipsync_cli.cli.options import Json, Quiet, Workers, examples
 from lipsync_cli.cli.output import Output
 
 Footage = Annotated[
-    Path, typer.Argument(metavar="FOOTAGE", help="A folder of videos, one folder per subject, or one video.")
+    Path,
+    typer.Argument(
+        readable=False, metavar="FOOTAGE", help="A folder of videos, one folder per subject, or one video."
+    ),
 ]
 Prepared = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to prepare into; made when absent.")]
 Text = Annotated[

@@ -22,7 +22,11 @@ SCHEMA, SCORE_SCHEMA = "lipsync.read/1", "lipsync.read.score/1"
 
 Clips = Annotated[
     list[str],
-    typer.Argument(metavar="CLIP...", help="Videos, folders, patterns, or manifests (.txt, .jsonl, .csv)."),
+    typer.Argument(
+        readable=False,
+        metavar="CLIP...",
+        help="Videos, folders, patterns, or manifests (.txt, .jsonl, .csv).",
+    ),
 ]
 ReaderModel = Annotated[
     str,

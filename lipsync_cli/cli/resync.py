@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 MODES = ("auto", "samples", "edit", "reencode-audio", "export")
 
 Clip = Annotated[
-    Path, typer.Argument(metavar="CLIP", help="The file to fix; it is never touched.", show_default=False)
+    Path,
+    typer.Argument(
+        readable=False, metavar="CLIP", help="The file to fix; it is never touched.", show_default=False
+    ),
 ]
 DelayMs = Annotated[
     str | None,

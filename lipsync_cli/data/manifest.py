@@ -52,10 +52,14 @@ class ClipChoice:
 def read_manifest(path: Path) -> list[Clip]:
     """Clips by key.  path: the manifest or its folder.  Raises: InputError when missing, empty or malformed."""
     path = path / MANIFEST_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise InputError(f"{path}: no such manifest.", f"lipsync prepare FOOTAGE '{path.parent}'")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such manifest.", f"lipsync prepare FOOTAGE '{path.parent}'") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the manifest cannot be read.", f"ls -ld '{path}'") from error
     clips = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             clips.append(read_clip(row))

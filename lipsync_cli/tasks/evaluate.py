@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -307,6 +308,8 @@ def _read(
     request: EvaluateOffsetRequest, embedder: Embedder, progress: Progress
 ) -> tuple[list[_Seen], tuple[str, ...]]:
     """Every clip that can be used, and why others cannot."""
+    if request.clips.is_dir() and not os.access(request.clips, os.R_OK | os.X_OK):
+        raise InputError(f"{request.clips}: the folder cannot be read.", f"ls -ld '{request.clips}'")
     prepared = request.clips.suffix == ".jsonl" or (request.clips / MANIFEST_NAME).is_file()
     known = read_manifest(request.clips) if prepared else _videos(request.clips)
     last = {clip.subject: request.last for clip in known} if request.last else {}
