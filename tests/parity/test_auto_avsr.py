@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lipsync_cli.networks.blocks.weights import load_strictly
 from lipsync_cli.networks.vsr.conformer import ConformerEncoder
-from lipsync_cli.networks.vsr.convert import from_published, load, to_older_layout
+from lipsync_cli.networks.vsr.convert import from_published, to_older_layout
 from lipsync_cli.networks.vsr.decoder import TransformerDecoder
 from lipsync_cli.networks.vsr.frontend import VisualFrontend
 from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
@@ -114,4 +115,4 @@ def test_older_layout_maps_both_ways_at_full_size():
         name: t.shape for name, t in state.items()
     }
     with torch.device("meta"):
-        load(LipReader(LipReaderConfig()), from_published(older))
+        load_strictly(LipReader(LipReaderConfig()), from_published(older), "model.pth")

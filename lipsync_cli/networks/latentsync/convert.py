@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lipsync_cli.core.config import build_config
 from lipsync_cli.core.errors import WeightsError
 from lipsync_cli.hub.catalogue import read_catalogue
 from lipsync_cli.hub.checksums import sha256_of
 from lipsync_cli.hub.model_folder import WEIGHTS_NAME, ModelFolder, read_weights, write_model_folder
+from lipsync_cli.networks.blocks.weights import load_strictly
 from lipsync_cli.networks.latentsync.syncnet import StableSyncNet, StableSyncNetConfig
 from lipsync_cli.networks.latentsync.unet import LatentSyncUNet, UNetConfig
 
@@ -37,30 +38,6 @@ def from_published(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
     return checkpoint.get("state_dict", checkpoint)
 
 
-def load(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Give the module these weights, every one of them and no other. It may be on the meta device.
-
-    Raises: WeightsError naming what is missing, unknown or of another shape; the module is then unchanged.
-    """
-    wanted, hint = module.state_dict(), "lipsync models list"
-    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    misshaped = sorted(
-        name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape
-    )
-    if missing:
-        raise WeightsError(f"{source}: the weights lack '{missing[0]}' ({len(missing)} missing).", hint)
-    if unknown:
-        raise WeightsError(
-            f"{source}: the weights hold '{unknown[0]}', which the network has not ({len(unknown)} unknown).",
-            hint,
-        )
-    if misshaped:
-        name = misshaped[0]
-        shapes = f"{list(state[name].shape)} where {list(wanted[name].shape)} is wanted"
-        raise WeightsError(f"{source}: '{name}' is {shapes} ({len(misshaped)} misshaped).", hint)
-    module.load_state_dict(state, assign=True)
-
-
 def load_unet(folder: ModelFolder) -> tuple[LatentSyncUNet, int]:
     """The U-Net of a model folder, in evaluation mode on the CPU, and the side in pixels of the faces it was trained on.
 
@@ -71,7 +48,7 @@ def load_unet(folder: ModelFolder) -> tuple[LatentSyncUNet, int]:
     size_px = folder.preprocess.get("size_px") or size_of(path, folder.name)
     with torch.device("meta"):
         network = LatentSyncUNet(config)
-    load(network, from_published(read_weights(path)), path)
+    load_strictly(network, from_published(read_weights(path)), path)
     return network.eval(), int(size_px)
 
 
@@ -102,7 +79,7 @@ def load_syncnet(folder: ModelFolder) -> StableSyncNet:
     path = folder.files.get(WEIGHTS_NAME) or folder.file(PUBLISHED_SYNCNET)
     with torch.device("meta"):
         network = StableSyncNet(config)
-    load(network, from_published(read_weights(path)), path)
+    load_strictly(network, from_published(read_weights(path)), path)
     return network.eval()
 
 
@@ -159,7 +136,7 @@ def _whisper(config: WhisperConfig, state: Mapping[str, Tensor], path: Path) -> 
 
     with torch.device("meta"):
         encoder = WhisperEncoder(config)
-    load(encoder, state, path)
+    load_strictly(encoder, state, path)
     return encoder.float().eval()
 
 
@@ -190,7 +167,7 @@ OPENAI_NAMES = {  # within a block
 
 
 def from_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenAI's names of the encoder → transformers'; the decoder is left out, unknown names are `load`'s to refuse."""
+    """OpenAI's names of the encoder → transformers'; the decoder is left out, unknown names are not."""
     return {
         _from_openai(name.removeprefix("encoder.")): tensor
         for name, tensor in state.items()

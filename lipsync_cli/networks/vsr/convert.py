@@ -12,13 +12,12 @@ from typing import Any
 import torch
 
 from lipsync_cli.core.errors import WeightsError
-from lipsync_cli.networks.vsr.model import LipReader
 
 OLDER_PREFIXES = {"encoder.frontend.": "frontend.", "encoder.embed.0.": "proj_encoder."}
 
 
 def from_published(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Names of either published layout → ours; names that belong to neither are left for `load` to refuse.
+    """Names of either published layout → ours; names that belong to neither are left for loading to refuse.
 
     state: tensors by name, bare or as a training checkpoint wraps them, {"state_dict": {"model.…": …}}.
     Raises: WeightsError when two published names become one.
@@ -38,27 +37,6 @@ def from_published(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 def to_older_layout(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Our names → the older published layout."""
     return {_renamed(name, {b: a for a, b in OLDER_PREFIXES.items()}): t for name, t in state.items()}
-
-
-def load(model: LipReader, state: Mapping[str, torch.Tensor]) -> None:
-    """Give the model these weights, under our names, every one of them and no other.
-
-    Raises: WeightsError naming what is missing, unknown or of another shape; the model is then unchanged.
-    """
-    wanted = model.state_dict()
-    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    misshaped = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
-    if missing:
-        raise WeightsError(f'The weights lack "{missing[0]}" ({len(missing)} missing).')
-    if unknown:
-        raise WeightsError(
-            f'The weights hold "{unknown[0]}", which no lip reader has ({len(unknown)} unknown).'
-        )
-    if misshaped:
-        name = misshaped[0]
-        shapes = f"{list(state[name].shape)} where {list(wanted[name].shape)} is wanted"
-        raise WeightsError(f'The weights\' "{name}" is {shapes} ({len(misshaped)} misshaped).')
-    model.load_state_dict(state)
 
 
 def _renamed(name: str, prefixes: Mapping[str, str]) -> str:

@@ -15,8 +15,8 @@ from lipsync_cli.core.errors import UsageError
 from lipsync_cli.core.progress import SILENT, Progress, Stage
 from lipsync_cli.hub.model_folder import read_weights, write_model_folder
 from lipsync_cli.metrics.text import character_errors, corpus_rate, word_errors
+from lipsync_cli.networks.blocks.weights import load_strictly
 from lipsync_cli.networks.vsr.beam import BeamOptions, beam_search
-from lipsync_cli.networks.vsr.convert import load
 from lipsync_cli.networks.vsr.crops import centre_crop, normalise, random_crop
 from lipsync_cli.networks.vsr.grammar import Grammar
 from lipsync_cli.networks.vsr.losses import NO_UNIT, LipReadingBatch, hybrid_loss, mask_time
@@ -113,7 +113,7 @@ class LipReadingObjective:
     def build(self) -> nn.Module:
         reader = LipReader(self.config.model)
         if self._start is not None:
-            load(reader, self._start)
+            load_strictly(reader, self._start, "the weights to start from")
         return TrainedReader(reader, self.config)
 
     def example(self, index: int) -> Batch:
@@ -196,7 +196,8 @@ class LipReadingObjective:
     def export(self, module: nn.Module, folder: Path, metrics: dict[str, float]) -> None:
         reader = _reader(module)
         if self._average:
-            load(reader, average_states(list_checkpoints(folder.parent)[-self._average :]))
+            averaged = average_states(list_checkpoints(folder.parent)[-self._average :])
+            load_strictly(reader, averaged, folder.parent)
             device = next(reader.parameters()).device
             metrics = self.validate(module.eval(), device, SILENT)
         write_model_folder(

@@ -11,10 +11,11 @@ from lipsync_cli.core.config import build_config
 from lipsync_cli.core.errors import WeightsError
 from lipsync_cli.hub.checksums import check_sum
 from lipsync_cli.hub.model_folder import ModelFolder, load_model_folder, read_weights
+from lipsync_cli.networks.blocks.weights import load_strictly
 from lipsync_cli.networks.synclipmae.embed import SyncLipMAEEmbedder
 from lipsync_cli.networks.synclipmae.weights import load_model
 from lipsync_cli.networks.vsr.beam import BeamOptions
-from lipsync_cli.networks.vsr.convert import from_published, load
+from lipsync_cli.networks.vsr.convert import from_published
 from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
 from lipsync_cli.networks.vsr.mouths import PUBLISHED_WINDOW, MouthWindow
 from lipsync_cli.networks.vsr.units import Units
@@ -57,7 +58,7 @@ def load_reader(folder: ModelFolder, device: torch.device) -> LoadedReader:
         )
         embedder = SyncLipMAEEmbedder(load_model(tokens), device, {})
     reader = LipReader(config)
-    load(reader, read_weights(folder.weights))
+    load_strictly(reader, read_weights(folder.weights), folder.weights)
     return LoadedReader(
         reader.to(device).eval(),
         units,
@@ -77,7 +78,8 @@ def _load_published(folder: ModelFolder, device: torch.device) -> LoadedReader:
             f"{folder.path / PUBLISHED_CONFIG}: not the description of a lip reader.", "lipsync models verify"
         ) from error
     reader = LipReader(LipReaderConfig(units=len(units)))
-    load(reader, from_published(read_weights(folder.file(PUBLISHED_WEIGHTS))))
+    path = folder.file(PUBLISHED_WEIGHTS)
+    load_strictly(reader, from_published(read_weights(path)), path)
     return LoadedReader(
         reader.to(device).eval(), units, PUBLISHED_WINDOW, None, PUBLISHED_WINDOW_FRAMES, BeamOptions()
     )

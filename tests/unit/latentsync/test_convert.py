@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from lipsync_cli.core.errors import WeightsError
 from lipsync_cli.hub import catalogue
 from lipsync_cli.hub.model_folder import load_model_folder
+from lipsync_cli.networks.blocks.weights import load_strictly
 from lipsync_cli.networks.latentsync import convert
 from lipsync_cli.networks.latentsync.convert import (
     from_published,
-    load,
     load_syncnet,
     load_unet,
     load_whisper,
@@ -60,7 +60,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tiny_unet, tmp_path, spoil,
     state = {name: tensor + 1 for name, tensor in before.items()}
     spoil(state)
     with pytest.raises(WeightsError, match=words) as caught:
-        load(tiny_unet, state, tmp_path / "latentsync_unet.pt")
+        load_strictly(tiny_unet, state, tmp_path / "latentsync_unet.pt")
     assert caught.value.exit_code == 5 and "latentsync_unet.pt" in caught.value.message
     assert all(torch.equal(before[name], tensor) for name, tensor in tiny_unet.state_dict().items())
 
@@ -68,7 +68,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tiny_unet, tmp_path, spoil,
 def test_weights_without_motion_modules_are_refused(tiny_unet, tmp_path):
     state = {n: t for n, t in tiny_unet.state_dict().items() if "motion_modules" not in n}
     with pytest.raises(WeightsError, match=r"lack 'down_blocks\.0\.motion_modules"):
-        load(tiny_unet, state, tmp_path / "x.pt")
+        load_strictly(tiny_unet, state, tmp_path / "x.pt")
 
 
 def test_published_checkpoints_are_unwrapped(tiny_unet, tmp_path):
@@ -198,4 +198,4 @@ def test_wrapping_is_optional(tiny_unet):
 def test_real_sizes_load_strictly_on_the_meta_device(tmp_path):
     with torch.device("meta"):
         published, ours = (LatentSyncUNet(UNetConfig()) for _ in range(2))
-    load(ours, published.state_dict(), tmp_path / "latentsync_unet.pt")
+    load_strictly(ours, published.state_dict(), tmp_path / "latentsync_unet.pt")

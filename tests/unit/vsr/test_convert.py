@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from lipsync_cli.core.errors import WeightsError
-from lipsync_cli.networks.vsr.convert import from_published, load, to_older_layout
+from lipsync_cli.networks.blocks.weights import load_strictly
+from lipsync_cli.networks.vsr.convert import from_published, to_older_layout
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def test_older_weights_read_the_same(reader, tiny_reader):
     other = tiny_reader(reads="video", token_width=0, frontend_width=2)
     for parameter in other.parameters():
         parameter.zero_()
-    load(other, from_published(older))
+    load_strictly(other, from_published(older), "model.pth")
     video = torch.randn(1, 3, 1, 32, 32)
     assert torch.equal(other.encode(video)[0], reader.encode(video)[0])
 
@@ -38,9 +39,9 @@ def reshape(state):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (drop, r'lack "encoder\.after_norm\.bias" \(1 missing\)'),
-        (add, r'hold "encoder\.extra\.weight".*\(1 unknown\)'),
-        (reshape, r'"proj_encoder\.weight" is \[3, 3\] where \[16, 16\] is wanted'),
+        (drop, r"lack 'encoder\.after_norm\.bias' \(1 missing\)"),
+        (add, r"hold 'encoder\.extra\.weight'.*\(1 unknown\)"),
+        (reshape, r"'proj_encoder\.weight' is \[3, 3\] where \[16, 16\] is wanted"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(reader, spoil, words):
@@ -48,7 +49,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(reader, spoil, words):
     state = {name: tensor + 1 for name, tensor in reader.state_dict().items()}
     spoil(state)
     with pytest.raises(WeightsError, match=words) as caught:
-        load(reader, state)
+        load_strictly(reader, state, "model.pth")
     assert caught.value.exit_code == 5
     assert all(torch.equal(before[name], tensor) for name, tensor in reader.state_dict().items())
 

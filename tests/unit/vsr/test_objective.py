@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from lipsync_cli.core.errors import UsageError
 from lipsync_cli.core.progress import SILENT
+from lipsync_cli.networks.blocks.weights import load_strictly
 from lipsync_cli.networks.vsr.beam import BeamOptions
-from lipsync_cli.networks.vsr.convert import load
 from lipsync_cli.networks.vsr.losses import NO_UNIT
 from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
 from lipsync_cli.networks.vsr.mouths import MouthWindow
@@ -102,7 +102,7 @@ def test_training_learns_to_read_and_the_exported_model_reads_the_same(objective
     assert (described["network"], described["licence"], known["wer"]) == ("vsr", "CC0-1.0", 0)
     assert Units(names) == UNITS
     other = LipReader(LipReaderConfig(**config)).eval()
-    load(other, load_file(tmp_path / "model" / "model.safetensors"))
+    load_strictly(other, load_file(tmp_path / "model" / "model.safetensors"), tmp_path)
     video = torch.randn(1, 6, 1, 24, 30)
     assert torch.equal(other.encode(video)[0], module.reader.encode(video)[0])
 
