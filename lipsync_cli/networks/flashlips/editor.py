@@ -1,6 +1,6 @@
 """The one-step latent editor of FlashLips (§3.1.1, §A.3, tables A.1 and A.2).
 
-Shapes: N frames, R references, C latent channels, h × w latent grid, M lips numbers, F reference features.
+Shapes: N frames, C latent channels, h × w latent grid, M lips numbers, F reference features.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ class EditorConfig:
     channels, blocks: of the U-Net's levels, and ResNet blocks in each.  groups: of every GroupNorm.
     stem, width, depth, heads: of the Transformer.
     reference_width, reference_blocks: of f_ref, whose size the paper does not give (README).
-    num_references, warp: above 1, true: not in the paper, see `ReferenceMixer` and `blend_references`.
-    warp_reach: the furthest a reference is moved, in sides of the picture.
-    warp_unfold: side of the square of pixels that one latent holds (`PixelShuffleCodec.factor`), so that flows move
-    pixels and not blocks; 1 for latents that are not pixels.
     """
 
     kind: str = "unet"
@@ -41,95 +37,35 @@ class EditorConfig:
     heads: int = 16
     reference_width: int = 384
     reference_blocks: int = 13
-    num_references: int = 1
-    warp: bool = False
-    warp_reach: float = 0.25
-    warp_unfold: int = 1
 
     @property
     def input_channels(self) -> int:
         """52 in the paper (§A.3)."""
         return self.latent_channels + self.reference_channels + self.lips_numbers
 
-    @property
-    def output_channels(self) -> int:
-        """The residual, and with `warp` a flow and a weight per reference and one weight for the frame itself."""
-        return self.latent_channels + (3 * self.num_references + 1 if self.warp else 0)
-
 
 class LatentEditor(nn.Module):
-    """A frame's latent with its mouth masked, reference latents and a lips vector in; the frame's latent out."""
+    """A frame's latent, its mouth masked, a reference's and lips numbers in; the latent of the frame as it should be out.
+
+    The reconstruction editor is given masked frames; LipsChange, which is the same network, whole ones.
+    """
 
     def __init__(self, config: EditorConfig) -> None:
         super().__init__()
         self.config = config
         self.reference = ReferenceBackbone(config)
-        self.mixer = ReferenceMixer(config) if config.num_references > 1 else None
         self.backbone = UNet(config) if config.kind == "unet" else GridTransformer(config)
 
-    def forward(self, z_masked: Tensor, z_references: Tensor, lips: Tensor) -> Tensor:
-        """ẑ_src of eq. 3.  (N, C, h, w), (N, R, C, h, w), (N, M) → (N, C, h, w)."""
-        return self.edit(z_masked, z_references, self.reference_features(z_references), lips)
+    def forward(self, z_masked: Tensor, z_reference: Tensor, lips: Tensor) -> Tensor:
+        """ẑ_src of eq. 3.  (N, C, h, w), (N, C, h, w), (N, M) → (N, C, h, w)."""
+        return self.edit(z_masked, self.reference(z_reference), lips)
 
-    def reference_features(self, z_references: Tensor) -> Tensor:
-        """f_ref, the same for every reference.  (N, R, C, h, w) → (N, R, F, h, w); of a clip, computed once."""
-        return self.reference(z_references.flatten(0, 1)).unflatten(0, z_references.shape[:2])
-
-    def edit(self, z_masked: Tensor, z_references: Tensor, features: Tensor, lips: Tensor) -> Tensor:
-        """`forward`, with the references' features (N, R, F, h, w) given."""
-        expanded = lips[:, :, None, None].expand(-1, -1, *z_masked.shape[2:])
-        mixed = features[:, 0] if self.mixer is None else self.mixer(z_masked, features, expanded)
-        out = self.backbone(torch.cat([z_masked, mixed, expanded], 1))  # eq. 1
-        residual = out[:, : self.config.latent_channels]
-        if not self.config.warp:
-            return z_masked + residual  # eq. 3
-        return blend_references(z_masked, z_references, out[:, residual.shape[1] :], self.config) + residual
-
-
-class ReferenceMixer(nn.Module):
-    """Mixes the features of several references, at every place by weights that fit the frame and the lips.
-
-    # differs from the paper: it has one reference
-    """
-
-    def __init__(self, config: EditorConfig) -> None:
-        super().__init__()
-        self.score = nn.Sequential(
-            nn.Conv2d(config.input_channels, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 1, 3, padding=1)
-        )
-
-    def forward(self, z_masked: Tensor, features: Tensor, lips: Tensor) -> Tensor:
-        """(N, C, h, w), (N, R, F, h, w), (N, M, h, w) → (N, F, h, w)."""
-        rows = [self.score(torch.cat([z_masked, features[:, r], lips], 1)) for r in range(features.shape[1])]
-        weights = torch.stack(rows, 1).softmax(1)  # (N, R, 1, h, w)
-        return (weights * features).sum(1)
-
-
-def blend_references(z_masked: Tensor, z_references: Tensor, fields: Tensor, config: EditorConfig) -> Tensor:
-    """References moved by flows, and the frame itself, blended by a softmax: texture of the clip's own frames.
-
-    # differs from the paper, where the residual alone draws the mouth
-
-    fields: (N, 3R + 1, h, w): 2R flows before tanh (x and y of each reference), R + 1 logits (the frame's own last).
-    """
-    n, r = z_references.shape[:2]
-    k = config.warp_unfold
-    fields = F.interpolate(fields, scale_factor=k, mode="bilinear", align_corners=False) if k > 1 else fields
-    own = F.pixel_shuffle(z_masked, k)
-    moved = F.pixel_shuffle(z_references.flatten(0, 1), k)  # (N·R, c, H, W)
-    flow = 2 * config.warp_reach * fields[:, : 2 * r].unflatten(1, (r, 2)).flatten(0, 1).tanh()
-    grid = _identity_grid(moved) + flow.permute(0, 2, 3, 1).to(moved.dtype)
-    moved = F.grid_sample(moved, grid, padding_mode="border", align_corners=False).unflatten(0, (n, r))
-    weights = fields[:, 2 * r :].softmax(1)[:, :, None]  # (N, R + 1, 1, H, W)
-    return F.pixel_unshuffle((weights * torch.cat([moved, own[:, None]], 1)).sum(1), k)
-
-
-def _identity_grid(image: Tensor) -> Tensor:
-    """(1, H, W, 2): where `grid_sample` finds each pixel of an image that is not moved."""
-    height, width = image.shape[2:]
-    y = (2 * torch.arange(height, device=image.device, dtype=image.dtype) + 1) / height - 1
-    x = (2 * torch.arange(width, device=image.device, dtype=image.dtype) + 1) / width - 1
-    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[None]
+    def edit(self, z_masked: Tensor, features: Tensor, lips: Tensor) -> Tensor:
+        """`forward`, with the reference's features (N or 1, F, h, w) given: of a clip they are made once."""
+        count, _, height, width = z_masked.shape
+        expanded = lips[:, :, None, None].expand(-1, -1, height, width)
+        z_input = torch.cat([z_masked, features.expand(count, -1, -1, -1), expanded], 1)  # eq. 1
+        return z_masked + self.backbone(z_input)  # eq. 3
 
 
 class ReferenceBackbone(nn.Module):
@@ -194,7 +130,7 @@ class UNet(nn.Module):
                 width = outputs
             # A doubling block stands at the end of its level, as in the table.
             self.up.append(ResNet2D(width, width, groups, "double") if level else nn.Identity())
-        last = nn.Conv2d(width, config.output_channels, 3, padding=1)
+        last = nn.Conv2d(width, config.latent_channels, 3, padding=1)
         self.output = nn.Sequential(nn.GroupNorm(groups, width), nn.SiLU(), _from_zero(last))
         self.blocks = config.blocks
 
@@ -224,7 +160,7 @@ class GridTransformer(nn.Module):
             nn.Conv2d(stem, width, 1),
         )
         self.blocks = nn.ModuleList(TransformerBlock(width, config.heads) for _ in range(config.depth))
-        last = nn.Conv2d(stem, config.output_channels, 1)
+        last = nn.Conv2d(stem, config.latent_channels, 1)
         self.output = nn.Sequential(nn.Conv2d(width, stem, 1), _from_zero(last))
 
     def forward(self, x: Tensor) -> Tensor:

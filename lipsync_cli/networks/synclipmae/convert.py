@@ -1,4 +1,4 @@
-"""Published weights → ours: the Sapiens image encoder, and wav2vec 2.0 as transformers reads it."""
+"""Published weights → ours: the Sapiens image encoder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lipsync_cli.core.errors import WeightsError
-from lipsync_cli.hub.model_folder import ModelFolder
 from lipsync_cli.networks.synclipmae.encoder import VisualEncoder
 
 # Sapiens (mmpretrain's VisionTransformer) name → ours, inside one layer.
@@ -88,28 +86,3 @@ def load_sapiens(encoder: VisualEncoder, published: Mapping[str, Any]) -> None:
             f"the Sapiens checkpoint lacks '{missing[0]}'.", "lipsync models verify sapiens-0.3b"
         )
     encoder.load_state_dict(weights, strict=False)
-
-
-def load_speech_encoder(folder: ModelFolder) -> nn.Module:
-    """wav2vec 2.0 from its folder, strictly, without its pretraining head.
-
-    Raises: WeightsError when the folder does not hold the whole encoder.
-    """
-    from transformers import Wav2Vec2Model
-
-    try:
-        loaded: Any = Wav2Vec2Model.from_pretrained(
-            folder.path, local_files_only=True, output_loading_info=True
-        )
-        model, report = loaded
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(
-            f"{folder.path}: not a wav2vec 2.0 folder: {error}", f"lipsync models pull {folder.name}"
-        ) from error
-    missing = sorted(report["missing_keys"])
-    # The mask embedding is used by pretraining alone; encoders saved without it are whole.
-    if [name for name in missing if name != "masked_spec_embed"]:
-        raise WeightsError(
-            f"{folder.path}: the speech encoder lacks '{missing[0]}'.", f"lipsync models verify {folder.name}"
-        )
-    return model.to(torch.float32)

@@ -23,8 +23,9 @@ from lipsync_cli.metrics.sync import (
     r_precision_cross_clip,
     r_precision_same_clip,
 )
+from lipsync_cli.networks.blocks.speech import load_speech_encoder
 from lipsync_cli.networks.synclipmae.augment import affine_view, photometric_view, sound_view
-from lipsync_cli.networks.synclipmae.convert import load_sapiens, load_speech_encoder
+from lipsync_cli.networks.synclipmae.convert import load_sapiens
 from lipsync_cli.networks.synclipmae.encoder import VOCAL
 from lipsync_cli.networks.synclipmae.losses import contrastive_loss, cross_covariance_loss, positive_pairs
 from lipsync_cli.networks.synclipmae.masking import sample_visible

@@ -10,7 +10,7 @@ from typing import Any
 from lipsync_cli.core.config import build_config
 from lipsync_cli.core.errors import WeightsError
 from lipsync_cli.hub.model_folder import ModelFolder, load_model_folder, read_weights, write_model_folder
-from lipsync_cli.networks.synclipmae.convert import load_speech_encoder
+from lipsync_cli.networks.blocks.speech import load_speech_encoder
 from lipsync_cli.networks.synclipmae.model import SyncLipMAE, SyncLipMAEConfig
 
 NETWORK = "synclipmae"

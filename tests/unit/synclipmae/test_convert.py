@@ -6,12 +6,8 @@ from torch.nn import functional as F
 
 from lipsync_cli.core.errors import WeightsError
 from lipsync_cli.hub.model_folder import ModelFolder
-from lipsync_cli.networks.synclipmae.convert import (
-    convert_sapiens,
-    load_sapiens,
-    load_speech_encoder,
-    resize_positions,
-)
+from lipsync_cli.networks.blocks.speech import load_speech_encoder
+from lipsync_cli.networks.synclipmae.convert import convert_sapiens, load_sapiens, resize_positions
 from lipsync_cli.networks.synclipmae.encoder import EncoderConfig, VisualEncoder
 
 SIZES = EncoderConfig(image_px=32, patch_px=8, channels=3, width=16, layers=2, heads=2)
