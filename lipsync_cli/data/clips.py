@@ -11,20 +11,26 @@ import cv2
 import numpy as np
 
 from lipsync_cli.audio.load import load_audio
+from lipsync_cli.core.errors import InputError
 from lipsync_cli.data.manifest import Clip
 from lipsync_cli.media.frames import read_frames
 
 FRAME_RATE = Fraction(25)
 SAMPLE_RATE_HZ = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // 25
+LANDMARK_STEPS_PER_PX = 64  # landmarks are stored as whole numbers of these, 16 bits
 
 
 @dataclass(frozen=True, eq=False)
 class ClipData:
-    """frames: (T, S, S, 3 or 1) uint8 RGB or grey.  samples: (T·640,) float32, −1…1."""
+    """frames: (T, S, S, 3 or 1) uint8 RGB or grey.  samples: (T·640,) float32, −1…1.
+
+    landmarks: (T, 478, 2) float32, crop pixels; None in data prepared before they were kept.
+    """
 
     frames: np.ndarray
     samples: np.ndarray
+    landmarks: np.ndarray | None = None
 
 
 class ClipStore:
@@ -45,11 +51,16 @@ class ClipStore:
             return self._cache[clip.key]
         data = load_clip(self._folder, clip, grey=self._grey)
         self._cache[clip.key] = data
-        self._used += data.frames.nbytes + data.samples.nbytes
+        self._used += _num_bytes(data)
         while self._used > self._budget and len(self._cache) > 1:
             _, old = self._cache.popitem(last=False)
-            self._used -= old.frames.nbytes + old.samples.nbytes
+            self._used -= _num_bytes(old)
         return data
+
+
+def _num_bytes(data: ClipData) -> int:
+    landmarks = 0 if data.landmarks is None else data.landmarks.nbytes
+    return data.frames.nbytes + data.samples.nbytes + landmarks
 
 
 def load_clip(folder: Path, clip: Clip, *, grey: bool) -> ClipData:
@@ -61,4 +72,25 @@ def load_clip(folder: Path, clip: Clip, *, grey: bool) -> ClipData:
     samples = np.zeros(len(frames) * SAMPLES_PER_FRAME, np.float32)
     heard = load_audio(folder / clip.sound, sample_rate_hz=SAMPLE_RATE_HZ).samples[: len(samples)]
     samples[: len(heard)] = heard
-    return ClipData(frames, samples)
+    landmarks = read_landmarks(folder / clip.landmarks, len(frames)) if clip.landmarks else None
+    return ClipData(frames, samples, landmarks)
+
+
+def write_landmarks(path: Path, landmarks: np.ndarray) -> None:
+    """(T, 478, 2), crop pixels, to within 1/128 of one."""
+    with path.open("wb") as file:
+        np.save(file, np.round(landmarks * LANDMARK_STEPS_PER_PX).clip(-32768, 32767).astype(np.int16))
+
+
+def read_landmarks(path: Path, num_frames: int) -> np.ndarray:
+    """(T, 478, 2) float32, crop pixels.  Raises: InputError when missing, damaged or of another length."""
+    try:
+        steps = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: the landmarks cannot be read.", "lipsync prepare FOOTAGE OUT") from error
+    if steps.shape != (num_frames, 478, 2):
+        raise InputError(
+            f"{path}: landmarks of shape {steps.shape} beside {num_frames} frames.",
+            "lipsync prepare FOOTAGE OUT",
+        )
+    return steps.astype(np.float32) / LANDMARK_STEPS_PER_PX

@@ -22,7 +22,7 @@ class Clip:
     key: unique, "subject/name".  subject: who speaks, by folder.  picture: aligned crops, 25 Hz.  sound: 16 kHz mono.
     num_frames: of the picture; the sound is num_frames · 640 samples long, both starting at the same instant.
     source: file it was cut from.  start_s: where in it.  text, words: what is said, with (word, start s, end s) on the
-    clip's own time, where known.
+    clip's own time, where known.  landmarks: of the face in every frame (`clips.read_landmarks`), where known.
     """
 
     key: str
@@ -34,6 +34,7 @@ class Clip:
     start_s: float
     text: str = ""
     words: tuple[tuple[str, float, float], ...] = ()
+    landmarks: str = ""
 
 
 @dataclass(frozen=True)

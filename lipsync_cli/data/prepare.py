@@ -13,7 +13,7 @@ import numpy as np
 from lipsync_cli.audio.load import Waveform, load_audio
 from lipsync_cli.core.errors import LipsyncError
 from lipsync_cli.core.output import atomic_path
-from lipsync_cli.data.clips import FRAME_RATE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from lipsync_cli.data.clips import FRAME_RATE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, write_landmarks
 from lipsync_cli.data.manifest import Clip, read_clip
 from lipsync_cli.faces.align import CropGeometry
 from lipsync_cli.faces.crops import FaceCrop
@@ -121,12 +121,14 @@ def _fault(run: list[FaceCrop], config: PrepareConfig) -> str:
 
 
 def _write_clip(run: list[FaceCrop], sound: Waveform, source: Path, key: str, out: Path) -> Clip:
-    picture, heard = out / "clips" / f"{key}.mp4", out / "clips" / f"{key}.flac"
+    picture, heard, points = (out / "clips" / f"{key}.{kind}" for kind in ("mp4", "flac", "landmarks.npy"))
     picture.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(picture) as temporary:
         write_video(temporary, (crop.image for crop in run), FRAME_RATE)
     with atomic_path(heard) as temporary:
         write_flac(temporary, slice_sound(sound, run[0].time, len(run) * SAMPLES_PER_FRAME), SAMPLE_RATE_HZ)
+    with atomic_path(points) as temporary:
+        write_landmarks(temporary, np.stack([_in_crop(crop) for crop in run]))
     return Clip(
         key=key,
         subject=key.split("/")[0],
@@ -135,7 +137,12 @@ def _write_clip(run: list[FaceCrop], sound: Waveform, source: Path, key: str, ou
         num_frames=len(run),
         source=str(source),
         start_s=float(run[0].time),
+        landmarks=str(points.relative_to(out)),
     )
+
+
+def _in_crop(crop: FaceCrop) -> np.ndarray:
+    return crop.landmarks @ crop.to_crop[:, :2].T + crop.to_crop[:, 2]
 
 
 def slice_sound(sound: Waveform, start: Fraction, num_samples: int) -> np.ndarray:

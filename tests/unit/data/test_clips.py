@@ -1,10 +1,12 @@
 """Prepared clips in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lipsync_cli.core.errors import InputError
-from lipsync_cli.data.clips import ClipStore, load_clip
+from lipsync_cli.data.clips import ClipStore, load_clip, read_landmarks, write_landmarks
 from lipsync_cli.data.manifest import read_manifest
 from lipsync_cli.media.write import write_flac
 from tests.prepared_clips import KEYS, write_prepared
@@ -68,4 +70,28 @@ def test_a_missing_picture_is_an_input_error(folder):
     clip = read_manifest(folder)[0]
     with pytest.raises(InputError) as caught:
         load_clip(folder / "elsewhere", clip, grey=True)
+    assert caught.value.exit_code == 3
+
+
+def test_landmarks_are_read_back_to_a_128th_of_a_pixel(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-200, 400, (3, 478, 2)).astype(np.float32)
+    write_landmarks(tmp_path / "l.npy", points)
+    assert np.abs(read_landmarks(tmp_path / "l.npy", 3) - points).max() <= 1 / 128 + 1e-4
+
+
+def test_data_without_landmarks_still_loads(folder):
+    clip = read_manifest(folder)[0]
+    assert clip.landmarks == "" and load_clip(folder, clip, grey=True).landmarks is None
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged", "short"])
+def test_landmarks_that_do_not_fit_are_an_input_error(folder, fault):
+    clip = replace(read_manifest(folder)[0], landmarks=f"{fault}.npy")
+    if fault == "damaged":
+        (folder / clip.landmarks).write_bytes(b"no numbers")
+    if fault == "short":
+        write_landmarks(folder / clip.landmarks, np.zeros((7, 478, 2)))
+    with pytest.raises(InputError, match=f"{fault}.npy") as caught:
+        load_clip(folder, clip, grey=True)
     assert caught.value.exit_code == 3

@@ -16,6 +16,7 @@ from lipsync_cli.core.errors import InputError
 from lipsync_cli.data.clips import load_clip
 from lipsync_cli.data.manifest import Clip, read_manifest
 from lipsync_cli.data.prepare import PrepareConfig, _fault, _runs, slice_sound
+from lipsync_cli.faces.align import STABLE_INDICES
 from lipsync_cli.faces.follow import FollowConfig, follow_faces
 from lipsync_cli.media.frames import sample_frames
 from lipsync_cli.tasks.faces import face_models
@@ -108,13 +109,23 @@ def test_prepared_crops_are_the_aligned_crops(footage, prepared):
     assert 10 * np.log10(255**2 / error) > 38
 
 
+def test_landmarks_are_kept_in_crop_pixels(prepared):
+    clip = read_manifest(prepared)[0]
+    data = load_clip(prepared, clip, grey=True)
+    assert data.landmarks is not None and data.landmarks.shape == (clip.num_frames, 478, 2)
+    template = PrepareConfig().geometry.template()
+    assert (
+        np.abs(data.landmarks[:, STABLE_INDICES].mean(0) - template).max() < 6
+    )  # the photo is of one face, not the mean
+
+
 def stamps(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in sorted((out / "clips").rglob("*.*"))}
 
 
 def test_a_second_run_does_nothing_again(footage, prepared):
     before, manifest = stamps(prepared), (prepared / "manifest.jsonl").read_text()
-    assert len(before) == 4
+    assert len(before) == 6
     assert main(["prepare", str(footage), str(prepared), "--text", str(footage / "words.jsonl"), "-q"]) == 0
     assert stamps(prepared) == before
     assert (prepared / "manifest.jsonl").read_text() == manifest
@@ -126,7 +137,11 @@ def test_an_unfinished_file_is_done_again(footage, prepared):
     (prepared / "done" / "anna" / "one.json").unlink()
     assert main(["prepare", str(footage), str(prepared), "--text", str(footage / "words.jsonl"), "-q"]) == 0
     after = stamps(prepared)
-    assert {path.name for path in after if after[path] != before[path]} == {"one.mp4", "one.flac"}
+    assert {path.name for path in after if after[path] != before[path]} == {
+        "one.mp4",
+        "one.flac",
+        "one.landmarks.npy",
+    }
 
 
 def test_two_workers_give_what_one_gives(footage, prepared, tmp_path):
