@@ -13,6 +13,7 @@ from lipsync_cli.cli.output import Output
 from lipsync_cli.core.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
+    from lipsync_cli.tasks.offset import OffsetResult
     from lipsync_cli.tasks.resync import MeasureLead, ResyncResult
 
 MODES = ("auto", "samples", "edit", "reencode-audio", "export")
@@ -116,10 +117,19 @@ def _lips(clip: Path, model: str, device: str, track: int, output: Output) -> Me
         found = meter.measure(OffsetRequest(path, audio_track=track), output.progress())
         output.note(f"{clip.name if path == clip else 'the result'}: {found.words}")
         if not found.trusted:
-            raise InconclusiveError(f"{path}: {found.words}.", f"lipsync resync '{path}' --delay-ms MS")
+            raise InconclusiveError(f"{path}: {found.words}.", _remedy(path, found))
         return Fraction(round(found.estimate.audio_lead_ms * 10), 10)
 
     return measure
+
+
+def _remedy(path: Path, found: OffsetResult) -> str:
+    """What to try where one delay is not enough: a drift is undone by its line, from the first picture on."""
+    programme = found.programme
+    if programme is None or programme.line is None or programme.kind != "drift":
+        return f"lipsync resync '{path}' --delay-ms MS"
+    line = programme.line
+    return f"lipsync resync '{path}' --delay-ms {line.at(found.start_s):.1f} --drift-ppm {line.drift_ppm:.1f}"
 
 
 def _as_text(result: ResyncResult) -> str:

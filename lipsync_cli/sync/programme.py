@@ -95,6 +95,14 @@ class Programme:
     def breakpoints_s(self) -> tuple[float, ...]:
         return tuple(piece.start_s for piece in self.pieces[1:])
 
+    @property
+    def change_ms(self) -> float:
+        """How far apart the least and the greatest lead of the winning description are."""
+        leads = [piece.lead_ms for piece in self.pieces]
+        if self.kind == "drift" and self.line is not None:
+            leads = [self.line.at(self.pieces[0].start_s), self.line.at(self.pieces[-1].end_s)]
+        return max(leads, default=0.0) - min(leads, default=0.0)
+
 
 def measure_windows(
     band: Band, *, window_s: float = 10.0, config: LeadConfig | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+VARIES = "the lead changes over the clip, so that no one number fits"
 NO_MATCH = "the sound matches this mouth no better than chance (voice-over, someone off screen, another face)"
 
 

@@ -19,7 +19,7 @@ from lipsync_cli.hub.model_folder import ModelFolder, load_model_folder
 from lipsync_cli.media.probe import MediaInfo, probe, require_audio, require_video
 from lipsync_cli.sync.estimate import LeadConfig, LeadEstimate, estimate_from_band, words
 from lipsync_cli.sync.programme import Piece, Programme, WindowLead, describe, measure_windows
-from lipsync_cli.sync.reasons import Evidence
+from lipsync_cli.sync.reasons import VARIES, Evidence, Reason
 from lipsync_cli.sync.similarity import Band, banded_similarity
 from lipsync_cli.sync.speaker import SpeakerChoice, choose_speaker
 from lipsync_cli.sync.verdict import Tolerance, Verdict, judge
@@ -41,6 +41,7 @@ Moment = TypeVar("Moment", Piece, WindowLead)
 
 DEFAULT_MODEL = "synclipmae-tiny"
 PROGRAMME_S = 40.0  # clips longer than this are also measured in windows over time
+VARIES_MS = 20.0  # a lead that changes more than this over the clip is no one number
 PROFILE_DEG = 55.0  # a face turned further shows too little of its lips
 
 
@@ -83,7 +84,7 @@ class OffsetResult:
     """The answer for one clip.
 
     estimate: over everything the speaking faces show.  words: one line for people.  suggested_audio_delay_ms: what to
-    delay the sound by (negative: advance it), None when the measurement is not to be trusted.
+    delay the sound by (negative: advance it), None when the measurement is not to be trusted or the lead varies.
     faces: every face of every shot.  programme: of long clips, how the lead moves over container time.
     frame_rate: of the picture as it is stored.  start_s: container second at which the clip begins.
     model: that measured.
@@ -271,6 +272,9 @@ def _result(
     if len(band.values) > PROGRAMME_S * FRAME_RATE:
         programme = describe(measure_windows(band, config=comparison.config), band, comparison.config)
         programme = _on_container_time(programme, float(_span(used)[0]))
+        if programme.change_ms > VARIES_MS:
+            # doubts about a peak smeared or doubled by the change are its consequence, not news
+            overall = replace(overall, reasons=(Reason("varies", VARIES),))
     verdict = None
     if request.tolerance is not None:
         low, high = overall.interval_low_ms, overall.interval_high_ms

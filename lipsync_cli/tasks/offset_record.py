@@ -95,7 +95,12 @@ def programme_words(record: Record) -> list[str]:
     if programme["kind"] == "drift":
         ppm, error = programme["drift_ppm"], programme["drift_error_ppm"]
         pace = "fast" if ppm > 0 else "slow"
-        return [f"programme: the sound drifts, {abs(ppm):.0f} ± {2 * error:.0f} ppm {pace}"]
+        first, last = (
+            programme["intercept_ms"] + ppm * time_s / 1000
+            for time_s in (programme["pieces"][0]["start_s"], programme["pieces"][0]["end_s"])
+        )
+        said = f"{abs(ppm):.0f} ± {2 * error:.0f} ppm {pace}, from {_signed(first)} to {_signed(last)}"
+        return [f"programme: the sound drifts, {said}"]
     if programme["kind"] == "pieces":
         jumps = len(programme["breakpoints_s"])
         lines = [f"programme: the lead jumps {'once' if jumps == 1 else f'{jumps} times'}"]

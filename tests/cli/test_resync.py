@@ -8,9 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from lipsync_cli.cli.app import main
+from lipsync_cli.sync.estimate import LeadEstimate
+from lipsync_cli.sync.programme import Line, Piece, Programme
+from lipsync_cli.sync.reasons import VARIES, Evidence, Reason
 from tests.media_clips import Clip, write_clip
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "talking_photo.mp4"
@@ -93,3 +97,31 @@ def test_the_example_is_measured_fixed_and_in_sync_afterwards(tmp_path, capsys):
     assert told["achieved_ms"]["0"] == pytest.approx(told["delay_ms"], abs=1)
     assert Fraction(told["tempo"]) == 1
     assert packets_sha256(fixed) == packets_sha256(EXAMPLE)
+
+
+class DriftingMeter:
+    """Says of every clip that its sound runs 100 ppm fast, 30 ms ahead at container second 0."""
+
+    def __init__(self, model: str, device: str) -> None: ...
+
+    def measure(self, request, progress):
+        from lipsync_cli.tasks.offset import OffsetResult
+
+        flat = np.zeros(3)
+        reasons = (Reason("varies", VARIES),)
+        lead = LeadEstimate(60, 55, 65, 0.9, 0.5, 0.01, flat, flat, reasons, Evidence(), 9000)
+        whole = Piece(10, 610, 61, 2, 60)
+        programme = Programme("drift", Line(30, 1, 100, 2), (whole,), ())
+        words = f"cannot tell: {VARIES}"
+        return OffsetResult(
+            request.clip, "tiny", Fraction(25), 10, 600, 0, lead, words, None, (), programme, None
+        )
+
+
+def test_a_drift_is_told_with_the_command_that_undoes_it(pcm, capsys, monkeypatch):
+    monkeypatch.setattr("lipsync_cli.tasks.offset.OffsetMeter", DriftingMeter)
+    assert main(["resync", str(pcm)]) == 4
+    said = capsys.readouterr().err
+    assert VARIES in said
+    assert "--delay-ms 31.0 --drift-ppm 100.0" in said  # 30 ms + 100 ppm of the 10 s before the first picture
+    assert [path.name for path in pcm.parent.iterdir()] == ["clip.mov"]

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from lipsync_cli.sync.programme import (
+    Line,
+    Piece,
+    Programme,
     WindowLead,
     describe,
     find_pieces,
@@ -134,3 +137,12 @@ def test_a_breakpoint_is_placed_by_the_similarities():
     values = np.zeros((1000, 3), np.float32)
     values[:437, 0] = values[437:, 2] = 1
     assert refine_breakpoint(Band(values, np.array([-40.0, 0, 40])), -40, 40, 10, 30) == 437 / 25
+
+
+def test_how_much_the_lead_changes():
+    whole, late = Piece(100, 400, 50, 1, 9), Piece(400, 700, -30, 1, 9)
+    line = Line(20, 1, 100, 1)
+    assert Programme("constant", line, (whole,), ()).change_ms == 0
+    assert Programme("drift", line, (whole,), ()).change_ms == pytest.approx(30)  # 100 ppm of 300 s
+    assert Programme("pieces", line, (whole, late), ()).change_ms == 80
+    assert Programme("unknown", None, (), ()).change_ms == 0

@@ -141,7 +141,7 @@ def test_drift_is_told_as_ppm():
         "drift", Line(0.0, 1.0, -41.2, 2.0), (Piece(10.0, 50.0, 1.0, 1.0, 4),), jumping().windows
     )
     assert programme_words(plain(result_record(result(programme=drifting), {}))) == [
-        "programme: the sound drifts, 41 ± 4 ppm slow"
+        "programme: the sound drifts, 41 ± 4 ppm slow, from 0 ms to 2 ms late"
     ]
 
 
