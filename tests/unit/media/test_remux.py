@@ -19,7 +19,7 @@ from lipsync_cli.core.container import open_container
 from lipsync_cli.core.errors import InputError, ResourceError
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.core.sound import read_sound
-from lipsync_cli.media import remux
+from lipsync_cli.media import carry
 from lipsync_cli.media.frames import read_frames
 from lipsync_cli.media.measure import measure_change
 from lipsync_cli.media.picture import picture_summary
@@ -233,7 +233,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
             raise av.error.OSError(errno.ENOSPC, "No space left on device", str(name))
         return real(name, mode, **options)
 
-    monkeypatch.setattr(remux.av, "open", full)
+    monkeypatch.setattr(carry.av, "open", full)
     with (
         pytest.raises(ResourceError, match="disk is full") as caught,
         atomic_path(tmp_path / "out.mp4") as path,
@@ -264,15 +264,15 @@ import os, signal
 from fractions import Fraction
 from pathlib import Path
 from lipsync_cli.core.output import atomic_path
-from lipsync_cli.media import remux
+from lipsync_cli.media import carry, remux
 from lipsync_cli.media.frames import read_frames
-step = remux._copied_packets
+step = carry.copied_packets
 def cut(*a):
     for number, job in enumerate(step(*a)):
         if number == 20:
             os.kill(os.getpid(), signal.SIGKILL)
         yield job
-remux._copied_packets = cut
+carry.copied_packets = cut
 with atomic_path(Path({str(tmp_path / "out.mov")!r})) as path:
     remux.write_corrected(Path({str(tmp_path / "in.mov")!r}), path, remux.Correction(Fraction(1, 10), "samples"))
 """
