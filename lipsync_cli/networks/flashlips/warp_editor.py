@@ -48,6 +48,18 @@ class References:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """picture: the frames with their new mouths.  moved: the moved references alone.  Both (N, 3, S', S').
+
+    flows: (N, R, 2, S/2, S/2) in the units of `grid_sample`.
+    """
+
+    picture: Tensor
+    moved: Tensor
+    flows: Tensor
+
+
 class WarpEditor(nn.Module):
     """A frame with a hole where the mouth is, references and a lips vector in; the frame with a mouth out."""
 
@@ -69,10 +81,10 @@ class WarpEditor(nn.Module):
         levels = [level.unflatten(0, images.shape[:2]) for level in self.reference(flat)]
         return References(images, tuple(levels), lips)
 
-    def forward(self, frames: Tensor, holes: Tensor, references: References, lips: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, holes: Tensor, references: References, lips: Tensor) -> Drawn:
         """New mouths.  frames: (N, 3, S', S') in −1…1.  holes: (N, 1, S', S'), 1 where the mouth is drawn.
 
-        lips: (N, M).  Returns (N, 3, S', S'): the frames, and in the holes what was drawn.
+        lips: (N, M).
         """
         hole = shrink(holes, self.config.side_px)
         seen = shrink(frames, self.config.side_px) * (1 - hole)
@@ -84,8 +96,9 @@ class WarpEditor(nn.Module):
         x = self.blend4(torch.cat([target[1], fused[1], double(x)], 1), lips)
         x = self.blend2(torch.cat([target[0], fused[0], double(x)], 1), lips)
         residual = F.pixel_shuffle(self.residual(x), 2)
-        drawn = fuse(references.images, flows, weights) + resize(residual, frames.shape[-1])
-        return frames + holes * (drawn - frames)
+        moved = fuse(references.images, flows, weights)
+        drawn = moved + resize(residual, frames.shape[-1]).to(moved.dtype)
+        return Drawn(frames + holes * (drawn - frames), moved, flows)
 
 
 class FlowNet(nn.Module):
@@ -179,7 +192,7 @@ def fuse(levels: Tensor, flows: Tensor, weights: Tensor) -> Tensor:
     """
     side = levels.shape[-1]
     flat = resize(flows.flatten(0, 1), side) + identity_grid(side, flows)
-    # In whole numbers of bits: eight-bit floats of a flow would move pixels in steps.
+    # In float32: a flow of eight significant bits would move pixels in steps.
     moved = F.grid_sample(
         levels.flatten(0, 1).float(), flat.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
     )

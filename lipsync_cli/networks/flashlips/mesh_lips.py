@@ -1,0 +1,92 @@
+"""Lips numbers of the small model: most read off the landmarks, a few seen in the mouth.
+
+# differs from the paper, whose main part comes from a frozen expression encoder: the face mesh is one that is at hand,
+# and what it says of a face does not depend on light or skin.
+
+Shapes: N frames, M = main + extra lips numbers, P points of `lips.EXPRESSION_POINTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lipsync_cli.networks.flashlips.lips import (
+    EXPRESSION_POINTS,
+    INNER_LIPS,
+    JAW,
+    OUTER_LIPS,
+    expression_target,
+)
+
+# Place of each expression point's mirror image among them: both rings start at a corner of the mouth.
+_RING = (len(OUTER_LIPS) // 2 - np.arange(len(OUTER_LIPS))) % len(OUTER_LIPS)
+MIRRORED = np.concatenate(
+    [_RING, len(OUTER_LIPS) + _RING, len(OUTER_LIPS) + len(INNER_LIPS) + np.arange(len(JAW))[::-1]]
+)
+
+
+@dataclass(frozen=True)
+class MeshLipsConfig:
+    """main: numbers off the landmarks.  extra: numbers seen in the mouth, −1…1.  mouth_px: side of the square seen."""
+
+    main: int = 8
+    extra: int = 4
+    mouth_px: int = 48
+    channels: tuple[int, ...] = (16, 32, 48, 64)
+
+    @property
+    def numbers(self) -> int:
+        """M."""
+        return self.main + self.extra
+
+
+class MeshLips(nn.Module):
+    """Shape of lips and jaw as its first principal components, of unit variance over the training clips, and a glance."""
+
+    basis: Tensor
+
+    def __init__(self, config: MeshLipsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("basis", torch.zeros(2 * len(EXPRESSION_POINTS), config.main))
+        widths = (3, *config.channels)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.SiLU()]
+        places = (config.mouth_px // 2 ** len(config.channels)) ** 2
+        self.glance = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * places, config.extra))
+
+    def learn_basis(self, clips: Sequence[np.ndarray], weights: Sequence[float]) -> None:
+        """From the landmarks of clips, each (T, 478, 2), and how much a frame of each counts."""
+        rows = [expression_target(clip).reshape(len(clip), -1) for clip in clips]
+        self.basis.copy_(torch.from_numpy(principal_basis(rows, weights, self.config.main)))
+
+    def shape(self, landmarks: np.ndarray, mirrored: bool = False) -> np.ndarray:
+        """The main numbers of the frames of one clip, about 0 on their median: (T, 478, 2) → (T, main) float32.
+
+        mirrored: as if left were right.
+        """
+        points = expression_target(landmarks)
+        if mirrored:
+            points = points[:, MIRRORED] * np.array([-1, 1], np.float32)
+        return points.reshape(len(points), -1) @ self.basis.cpu().numpy()
+
+    def look(self, mouths: Tensor) -> Tensor:
+        """The extra numbers.  (N, 3, mouth_px, mouth_px) in −1…1 → (N, extra)."""
+        return torch.tanh(self.glance(mouths))
+
+
+def principal_basis(rows: Sequence[np.ndarray], weights: Sequence[float], count: int) -> np.ndarray:
+    """(D, count): projects onto the strongest directions within clips, to unit variance.  rows: each (T, D)."""
+    centred = [row - row.mean(0) for row in rows]
+    total = sum(weight * len(row) for row, weight in zip(centred, weights, strict=True))
+    spread = sum(weight * row.T @ row for row, weight in zip(centred, weights, strict=True)) / total
+    strength, directions = np.linalg.eigh(spread)
+    strongest = np.argsort(strength)[::-1][:count]
+    return (directions[:, strongest] / np.sqrt(strength[strongest])).astype(np.float32)
