@@ -46,7 +46,7 @@ def speech_frames(speech: np.ndarray, count: int) -> np.ndarray:
     steps = round(1 / (float(MODEL_RATE) * STEP_S))
     padded = np.zeros(count * steps, bool)
     padded[: min(len(near), count * steps)] = near[: count * steps]
-    return padded.reshape(count, steps).any(1)
+    return np.any(padded.reshape(count, steps), axis=1)
 
 
 def face_drive(path: Path, look: Look, engine: DubEngine, duration: Fraction, folder: Path) -> FaceDrive:
@@ -58,10 +58,14 @@ def face_drive(path: Path, look: Look, engine: DubEngine, duration: Fraction, fo
     zero = look.times[0]
     times_s = np.array([float(look.times[n] - zero) for n in track.numbers])
     grid_s = np.arange(math.ceil(duration * MODEL_RATE)) / float(MODEL_RATE)
-    rows = np.abs(times_s[None] - grid_s[:, None]).argmin(1) if len(times_s) < 2 else _nearest(times_s, grid_s)
+    rows = (
+        np.abs(times_s[None] - grid_s[:, None]).argmin(1) if len(times_s) < 2 else _nearest(times_s, grid_s)
+    )
     seen = np.abs(times_s[rows] - grid_s) <= 1.5 / float(MODEL_RATE)
     if not seen.any():
-        raise InputError(f"{path}: no face is seen in its first {float(duration):.1f} s.", "cut the video to it")
+        raise InputError(
+            f"{path}: no face is seen in its first {float(duration):.1f} s.", "cut the video to it"
+        )
     rows, grid_s = rows[seen], grid_s[seen]
     matrices = align_track(engine, track, times_s, np.arange(len(times_s)))
     side_px = engine.spec.side_px

@@ -85,7 +85,7 @@ def settle(
     if abs(more) <= TOLERANCE_S:
         return replace(segment, speech_end=min(segment.speech_end, segment.end)), reel
     if mismatch == "error":
-        raise _mismatch(segment)
+        raise mismatch_error(segment)
     if more < 0:
         if mismatch != "cut":
             return segment, reel  # the mouth is shut in the silence that follows
@@ -103,7 +103,14 @@ def settle(
     return replace(segment, end=reel.end), reel
 
 
-def _mismatch(segment: PlannedSegment) -> InputError:
+def expect_lengths(segment: PlannedSegment) -> None:
+    """Raises: InputError when a segment and its speech are not equally long."""
+    if abs(segment.speech_end - segment.end) > TOLERANCE_S:
+        raise mismatch_error(segment)
+
+
+def mismatch_error(segment: PlannedSegment) -> InputError:
+    """What to say when a segment and its speech are not equally long."""
     speech_s, picture_s = (float(end - segment.start) for end in (segment.speech_end, segment.end))
     choices = "|".join(choice for choice in MISMATCHES if choice != "error")
     return InputError(
@@ -160,7 +167,7 @@ _LIPS = (0, 17, 61, 291)  # top, bottom and corners of the outer lips
 def _inside(look: Look, track: FaceTrack, rows: np.ndarray) -> np.ndarray:
     """Whether the lips lie in the picture."""
     lips = track.landmarks[rows][:, _LIPS] if len(rows) else np.zeros((0, len(_LIPS), 2))
-    return ((lips >= 0) & (lips <= np.array(look.size_px) - 1)).all((1, 2))
+    return np.all((lips >= 0) & (lips <= np.array(look.size_px) - 1), axis=(1, 2))
 
 
 def _runs(face: np.ndarray, owner: np.ndarray, jumps: np.ndarray) -> Iterator[Run]:

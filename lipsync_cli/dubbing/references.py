@@ -36,7 +36,9 @@ def align_track(engine: DubEngine, track: FaceTrack, times_s: np.ndarray, rows: 
     return np.concatenate(parts)
 
 
-def cut_crop(picture: av.VideoFrame, to_crop: np.ndarray, side_px: int, size_px: tuple[int, int]) -> np.ndarray:
+def cut_crop(
+    picture: av.VideoFrame, to_crop: np.ndarray, side_px: int, size_px: tuple[int, int]
+) -> np.ndarray:
     """An aligned crop, (S, S, 3) uint8, of a decoded picture that is `size_px` upright; beyond it the edge repeats."""
     corners = np.array([[0, 0, 1], [side_px, 0, 1], [0, side_px, 1], [side_px, side_px, 1]], np.float64)
     reach = corners @ invert(to_crop[None])[0].T

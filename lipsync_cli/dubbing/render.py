@@ -18,7 +18,7 @@ from lipsync_cli.dubbing.look import Look
 from lipsync_cli.dubbing.plan import Plan, PlannedSegment, Run
 from lipsync_cli.dubbing.reel import read_reel
 from lipsync_cli.dubbing.references import align_track, cut_crop, landmarks_in_crops, read_references
-from lipsync_cli.dubbing.windows import Joiner, Window, first_window, lay_windows, model_clock
+from lipsync_cli.dubbing.windows import Joiner, first_window, lay_windows, model_clock
 from lipsync_cli.faces.mouth import mouth_mask
 from lipsync_cli.media.native import NativeFrame
 from lipsync_cli.media.patch import paste, to_rgb

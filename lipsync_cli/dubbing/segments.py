@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -16,7 +16,9 @@ from lipsync_cli.core.errors import UsageError
 
 Mismatch = Literal["error", "hold", "loop", "bounce", "cut"]
 MISMATCHES: tuple[str, ...] = get_args(Mismatch)
-FORM = 'write {"segments": [{"start": 0, "end": 3.2, "audio": "line1.wav"}]}, or a CSV with these names on top'
+FORM = (
+    'write {"segments": [{"start": 0, "end": 3.2, "audio": "line1.wav"}]}, or a CSV with these names on top'
+)
 _KEYS = {"start", "end", "audio", "driver_video", "face", "seed", "on_length_mismatch"}
 
 
@@ -53,7 +55,7 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def _rows(path: Path) -> list[Mapping[str, Any]]:
+def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else json.loads(text)
