@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +28,43 @@ Run = Annotated[
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe and stop.")]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Train on the CPU even where there is a GPU.")]
 
-READ = "lipsync train read --recipe vsr_grid_tiny --set data.manifest=prepared/grid"
-PRETRAIN = "lipsync train pretrain --recipe synclipmae_tiny --set data.manifest=prepared"
+
+@dataclass(frozen=True)
+class Verb:
+    """A folder of recipes.  recipe: the default one.  help: its first line is the summary.  example: a command."""
+
+    name: str
+    recipe: str
+    help: str
+    example: str
+
+
+VERBS = (
+    Verb(
+        "pretrain",
+        "synclipmae_base",
+        "Pretrain SyncLipMAE; prints the paper's lag table on the validation clips.",
+        "lipsync train pretrain --recipe synclipmae_tiny --set data.manifest=prepared",
+    ),
+    Verb(
+        "syncnet",
+        "stable_syncnet",
+        "Train StableSyncNet; prints how often it judges validation clips rightly.",
+        "lipsync train syncnet --recipe stable_syncnet_tiny --set data.manifest=prepared",
+    ),
+    Verb(
+        "dub",
+        "flashlips_editor",
+        "Train a stage of a dubbing network; prints its errors on the validation clips.",
+        "lipsync train dub --recipe flashlips_expression --set data.manifest=prepared",
+    ),
+    Verb(
+        "read",
+        "vsr_synclipmae",
+        "Train a lip reader; prints word and character error rates on the validation clips.",
+        "lipsync train read --recipe vsr_grid_tiny --set data.manifest=prepared/grid",
+    ),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -35,45 +72,25 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Train the networks, as the papers describe. Several GPUs: accelerate launch.",
     )
-    train.command("pretrain", epilog=examples(PRETRAIN))(pretrain)
-    train.command("read", epilog=examples(READ))(read)
-    app.add_typer(train, name="train", epilog=examples(PRETRAIN))
+    for verb in VERBS:
+        train.command(verb.name, help=verb.help, epilog=examples(verb.example))(_command(verb))
+    app.add_typer(train, name="train", epilog=examples(VERBS[0].example))
 
 
-def pretrain(
-    set: Set,
-    recipe: Recipe = "synclipmae_base",
-    out: Run = None,
-    print_config: PrintConfig = False,
-    cpu: Cpu = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Pretrain SyncLipMAE; prints the paper's lag table on the validation clips."""
-    _train(
-        "pretrain",
-        recipe,
-        set,
-        out,
-        print_config,
-        cpu,
-        Output(schema="lipsync.train/1", json=json, quiet=quiet),
-    )
+def _command(verb: Verb) -> Callable[..., None]:
+    def command(
+        set: Set,
+        recipe: Recipe = verb.recipe,
+        out: Run = None,
+        print_config: PrintConfig = False,
+        cpu: Cpu = False,
+        json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        output = Output(schema="lipsync.train/1", json=json, quiet=quiet)
+        _train(verb.name, recipe, set, out, print_config, cpu, output)
 
-
-def read(
-    set: Set,
-    recipe: Recipe = "vsr_synclipmae",
-    out: Run = None,
-    print_config: PrintConfig = False,
-    cpu: Cpu = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a lip reader; prints word and character error rates on the validation clips."""
-    _train(
-        "read", recipe, set, out, print_config, cpu, Output(schema="lipsync.train/1", json=json, quiet=quiet)
-    )
+    return command
 
 
 def _train(

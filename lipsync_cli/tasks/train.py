@@ -42,10 +42,59 @@ def _stable_syncnet() -> Trainable:
     return Trainable(SyncNetRecipe, SyncNetObjective)
 
 
+def _flashlips_expression() -> Trainable:
+    from lipsync_cli.networks.flashlips.objective_lips import ExpressionObjective, ExpressionRecipe
+
+    return Trainable(ExpressionRecipe, ExpressionObjective)
+
+
+def _flashlips_editor() -> Trainable:
+    from lipsync_cli.networks.flashlips.objective import EditorObjective, EditorRecipe
+
+    return Trainable(EditorRecipe, EditorObjective)
+
+
+def _flashlips_refine() -> Trainable:
+    from lipsync_cli.networks.flashlips.objective import RefineObjective, RefineRecipe
+
+    return Trainable(RefineRecipe, RefineObjective)
+
+
+def _flashlips_distil() -> Trainable:
+    from lipsync_cli.networks.flashlips.objective_lips import DistilObjective, DistilRecipe
+
+    return Trainable(DistilRecipe, DistilObjective)
+
+
+def _flashlips_audio2lips() -> Trainable:
+    from lipsync_cli.networks.flashlips.objective_audio import AudioToLipsObjective, AudioToLipsRecipe
+
+    return Trainable(AudioToLipsRecipe, AudioToLipsObjective)
+
+
+def _latentsync() -> Trainable:
+    from lipsync_cli.networks.latentsync.unet_objective import UNetObjective, UNetRecipe
+
+    return Trainable(UNetRecipe, UNetObjective)
+
+
+def _flashlips_warp() -> Trainable:
+    from lipsync_cli.networks.flashlips.warp_objective import WarpObjective, WarpRecipe
+
+    return Trainable(WarpRecipe, WarpObjective)
+
+
 TRAINABLES: dict[str, Callable[[], Trainable]] = {
     "synclipmae": _synclipmae,
     "vsr": _vsr,
     "stable-syncnet": _stable_syncnet,
+    "latentsync": _latentsync,
+    "flashlips-expression": _flashlips_expression,
+    "flashlips-editor": _flashlips_editor,
+    "flashlips-refine": _flashlips_refine,
+    "flashlips-distil": _flashlips_distil,
+    "flashlips-audio2lips": _flashlips_audio2lips,
+    "flashlips-warp": _flashlips_warp,
 }
 
 

@@ -21,6 +21,10 @@ INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 3
 JAW = (172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397)
 EXPRESSION_POINTS = np.array(OUTER_LIPS + INNER_LIPS + JAW)
 
+# Place of each point's mirror image among them: both rings begin at a corner of the mouth.
+_RING = (len(OUTER_LIPS) // 2 - np.arange(len(OUTER_LIPS))) % len(OUTER_LIPS)
+MIRRORED = np.concatenate([_RING, 20 + _RING, 40 + np.arange(len(JAW))[::-1]])
+
 MOUTH_LEVEL, MOUTH_SIDE = (
     0.68,
     0.5,
@@ -159,3 +163,8 @@ def expression_target(landmarks: np.ndarray) -> np.ndarray:
     affine = np.linalg.pinv(stable) @ template  # (T, 3, 2)
     shape = np.concatenate([points[:, EXPRESSION_POINTS], ones[:, EXPRESSION_POINTS]], -1) @ affine
     return (shape - np.median(shape, 0)).astype(np.float32)
+
+
+def mirrored_points(points: np.ndarray) -> np.ndarray:
+    """What `expression_target` says of the faces left for right.  (…, P, 2) → (…, P, 2)."""
+    return points[..., MIRRORED, :] * np.array([-1, 1], np.float32)

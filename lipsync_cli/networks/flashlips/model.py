@@ -24,7 +24,6 @@ from lipsync_cli.networks.flashlips.lips import (
     LipsEncoder,
 )
 
-
 NETWORKS = ("expression", "lips", "distilled", "editor", "audio2lips")
 
 

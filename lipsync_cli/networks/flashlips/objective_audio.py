@@ -76,9 +76,10 @@ class Spoken:
 class LipsSource:
     """Where lips numbers come from, and what becomes of the trained network.
 
-    read: a clip's lips numbers, (F, M) float32.  save: network, folder, licence, validation → a model folder.
+    numbers: M.  read: a clip's lips numbers, (F, M) float32.  save: network, folder, licence, validation → a model folder.
     """
 
+    numbers: int
     read: Callable[[ClipData], np.ndarray]
     save: Callable[[AudioToLips, Path, str, dict[str, float]], None]
 
@@ -109,6 +110,11 @@ class AudioToLipsObjective:
         """source: by default the lips encoder of `recipe.start`."""
         self.recipe = recipe
         self._source = source or flashlips_source(recipe.start)
+        if recipe.model.lips != self._source.numbers:
+            raise UsageError(
+                f"{recipe.start}: its lips encoder gives {self._source.numbers} numbers.",
+                f"--set model.lips={self._source.numbers}",
+            )
         data = recipe.data
         manifest = Path(data.manifest)
         self._folder = manifest if manifest.is_dir() else manifest.parent
@@ -215,6 +221,9 @@ class AudioToLipsObjective:
 def flashlips_source(start: str) -> LipsSource:
     """The lips encoder of a model folder, on the best device; the folder is saved anew with what a dub needs."""
     model = load_flashlips(start)
+    encoder = model.distilled or model.lips
+    if encoder is None:
+        raise UsageError(f"{start}: holds no lips encoder.", "train flashlips_editor first")
     device = resolve_device("auto")
     side = model.config.image_px
     model.to(device)
@@ -230,7 +239,7 @@ def flashlips_source(start: str) -> LipsSource:
         whole = model.with_networks(lips=taught_by, expression=None, audio2lips=network)
         save_flashlips(whole.cpu(), folder, licence, {"validation": metrics})
 
-    return LipsSource(read, save)
+    return LipsSource(encoder.config.numbers, read, save)
 
 
 def _correlations(said: np.ndarray, seen: np.ndarray) -> np.ndarray:
