@@ -67,9 +67,10 @@ def _flashlips_distil() -> Trainable:
 
 
 def _flashlips_audio2lips() -> Trainable:
-    from lipsync_cli.networks.flashlips.objective_audio import AudioToLipsObjective, AudioToLipsRecipe
+    from lipsync_cli.networks.flashlips.objective_audio import AudioToLipsRecipe
+    from lipsync_cli.networks.flashlips.tiny_audio import build_audio_objective
 
-    return Trainable(AudioToLipsRecipe, AudioToLipsObjective)
+    return Trainable(AudioToLipsRecipe, build_audio_objective)
 
 
 def _latentsync() -> Trainable:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lipsync_cli.faces.crops import INNER_LIPS as UPPER_AND_LOWER
 from lipsync_cli.networks.flashlips.lips import (
     EXPRESSION_POINTS,
     INNER_LIPS,
@@ -29,6 +30,7 @@ _RING = (len(OUTER_LIPS) // 2 - np.arange(len(OUTER_LIPS))) % len(OUTER_LIPS)
 MIRRORED = np.concatenate(
     [_RING, len(OUTER_LIPS) + _RING, len(OUTER_LIPS) + len(INNER_LIPS) + np.arange(len(JAW))[::-1]]
 )
+CLOSED_SHARE = 0.15  # of the frames of a face: the most closed ones show its mouth at rest
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,15 @@ def principal_basis(rows: Sequence[np.ndarray], weights: Sequence[float], count:
     strength, directions = np.linalg.eigh(spread)
     strongest = np.argsort(strength)[::-1][:count]
     return (directions[:, strongest] / np.sqrt(strength[strongest])).astype(np.float32)
+
+
+def rest_of(lips: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Lips numbers of the mouth at rest: the mean over the frames in which it is most closed.
+
+    lips: (T, M).  landmarks: (T, 478, 2) of the same frames.  Returns (M,).
+    """
+    gap = np.linalg.norm(
+        landmarks[:, UPPER_AND_LOWER[:, 0]] - landmarks[:, UPPER_AND_LOWER[:, 1]], axis=-1
+    ).mean(-1)
+    count = max(1, round(CLOSED_SHARE * len(gap)))
+    return lips[np.argsort(gap, kind="stable")[:count]].mean(0)

@@ -5,6 +5,7 @@ Shapes: B examples, T frames of a window, m frames of sound to either side of it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from lipsync_cli.networks.flashlips.audio2lips import (
 )
 from lipsync_cli.networks.flashlips.frames import face_of
 from lipsync_cli.networks.flashlips.sample import SamplerConfig, hear, sample_lips
+from lipsync_cli.networks.flashlips.speech_views import Spoken, in_another_voice
 from lipsync_cli.networks.flashlips.weights import load_ear, load_flashlips, save_flashlips
 from lipsync_cli.training.loop import LoopConfig
 from lipsync_cli.training.objective import Batch
@@ -39,14 +41,17 @@ FRAMES_AT_ONCE = 64  # of a clip whose lips are read
 class AudioToLipsData:
     """What is trained on.
 
-    context_frames: m.  lips_folder: where the lips numbers of clips are kept from run to run, made when absent; "" reads
-    them anew at every start.
+    context_frames: m.  evenness: clips are drawn so that a speaker of n clips counts n^(1 − evenness).  voices: how much
+    is done to the sound, 0 nothing (`speech_views`).  lips_folder: where the lips numbers of clips are kept from run to
+    run, made when absent; "" reads them anew at every start.
     """
 
     manifest: str
     train: ClipChoice = ClipChoice()
     validate: ClipChoice = ClipChoice()
     context_frames: int = 25
+    evenness: float = 0.0
+    voices: float = 0.0
     lips_folder: str = ""
 
 
@@ -61,15 +66,6 @@ class AudioToLipsRecipe:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     licence: str = "Apache-2.0"
-
-
-@dataclass(frozen=True, eq=False)
-class Spoken:
-    """A clip as it is needed here.  samples: (F·640,).  lips: (F, M).  pose: (F, P)."""
-
-    samples: np.ndarray
-    lips: np.ndarray
-    pose: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -128,6 +124,9 @@ class AudioToLipsObjective:
                 f"--set model.frames={recipe.model.frames // 2}",
             )
         self._train = [self._spoken(clip) for clip in long]
+        counts = Counter(clip.subject for clip in long)
+        chances = np.array([counts[clip.subject] ** -data.evenness for clip in long])
+        self._chances = chances / chances.sum()
         self._validate = [self._spoken(clip) for clip in choose_clips(clips, data.validate)]
 
     def _spoken(self, clip: Clip) -> Spoken:
@@ -164,7 +163,8 @@ class AudioToLipsObjective:
         """
         rng = np.random.default_rng((self.recipe.loop.seed, index))
         config, m = self.recipe.model, self.recipe.data.context_frames
-        clip = self._train[int(rng.integers(len(self._train)))]
+        clip = self._train[int(rng.choice(len(self._train), p=self._chances))]
+        clip = in_another_voice(clip, self.recipe.data.voices, config.frames, rng)
         start = int(rng.integers(len(clip.lips) - config.frames + 1))
         frames = slice(start, start + config.frames)
         silence = np.zeros(m * SAMPLES_PER_FRAME, np.float32)

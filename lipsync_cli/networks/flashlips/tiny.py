@@ -66,6 +66,14 @@ def cut_mouths(windows: Tensor, side_px: int) -> Tensor:
     return windows[:, :, top : top + side_px, left : left + side_px]
 
 
+def windows_of(frames: np.ndarray, margin_px: int) -> Tensor:
+    """The windows of prepared crops with a margin: (T, s, s, 3) uint8 → (T, 3, S', S') in −1…1."""
+    size = frames.shape[1] - 2 * margin_px
+    left, top, side = (round(part * size) for part in (WINDOW_LEFT, WINDOW_TOP, WINDOW_SIDE))
+    inner = frames[:, margin_px + top : margin_px + top + side, margin_px + left : margin_px + left + side]
+    return torch.from_numpy(np.ascontiguousarray(inner)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def align_windows(landmarks: np.ndarray, times_s: np.ndarray, side_px: int) -> np.ndarray:
     """Similarities source pixels → pixels of the window.  (N, 478, 2), (N,) → (N, 2, 3)."""
     size = side_px / WINDOW_SIDE

@@ -21,6 +21,7 @@ from lipsync_cli.faces.mouth import mouth_mask
 from lipsync_cli.hub.checksums import read_sums
 from lipsync_cli.hub.model_folder import WEIGHTS_NAME, load_model_folder
 from lipsync_cli.networks.blocks.lpips import LPIPS, load_lpips
+from lipsync_cli.networks.flashlips.mesh_lips import rest_of
 from lipsync_cli.networks.flashlips.sample import hear, sample_lips
 from lipsync_cli.networks.flashlips.tiny import (
     HOLE_FEATHER,
@@ -30,9 +31,9 @@ from lipsync_cli.networks.flashlips.tiny import (
     load_tiny,
 )
 from lipsync_cli.networks.flashlips.warp_adapt import AdaptConfig, Face, adapt, nearest
-from lipsync_cli.networks.flashlips.warp_editor import Drawn, References, WarpEditor
+from lipsync_cli.networks.flashlips.warp_editor import Drawn, References, WarpEditor, shrink
 from lipsync_cli.networks.flashlips.warp_losses import WarpLossConfig, mouth_losses
-from lipsync_cli.tasks.engines.lips_track import LipsTrack, closed_in_silence, rest_of, retargeted
+from lipsync_cli.tasks.engines.lips_track import LipsTrack, closed_in_silence, retargeted
 
 SIDE_PX = 192
 BATCH = 8  # frames that the network is shown at once
@@ -172,6 +173,8 @@ class FlashLipsEngine:
             tell("fitting to the face", done, of)
 
         config = replace(AdaptConfig(), steps=self._adaptation.steps)
+        side = editor.config.side_px  # what is learnt is where things belong, which is seen as well from here
+        face = replace(face, images=shrink(face.images, side), holes=shrink(face.holes, side))
         adapt(editor.train(), face, loss, config, seed, told)
         return {name: tensor.half() for name, tensor in editor.state_dict().items()}
 

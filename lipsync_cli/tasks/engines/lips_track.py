@@ -9,9 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipsync_cli.faces.crops import INNER_LIPS
-
-CLOSED_SHARE = 0.15  # of the frames of a face: the most closed ones show its mouth at rest
 EASE_FRAMES = 3  # 120 ms, over which the mouth closes and opens at the edges of speech
 HOLD_FRAMES = 2  # the mouth opens before a sound is heard and closes after it
 
@@ -27,16 +24,6 @@ class LipsTrack:
         """Linearly between frames, and as at the ends beyond them.  (N,) → (N, M) float32."""
         columns = [np.interp(times_s, self.times_s, column) for column in self.lips.T]
         return np.stack(columns, -1).astype(np.float32)
-
-
-def rest_of(lips: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Lips numbers of the mouth at rest: the mean over the frames in which it is most closed.
-
-    lips: (T, M).  landmarks: (T, 478, 2) of the same frames.  Returns (M,).
-    """
-    gap = np.linalg.norm(landmarks[:, INNER_LIPS[:, 0]] - landmarks[:, INNER_LIPS[:, 1]], axis=-1).mean(-1)
-    count = max(1, round(CLOSED_SHARE * len(gap)))
-    return lips[np.argsort(gap, kind="stable")[:count]].mean(0)
 
 
 def retargeted(lips: np.ndarray, rest: np.ndarray, other_rest: np.ndarray) -> np.ndarray:
