@@ -53,16 +53,18 @@ def time_blocks(band: Band, block_s: float) -> Blocks:
 
     A clip too short for MIN_BLOCKS of them gets shorter blocks, down to SHORTEST_BLOCK_S.
     """
-    usable = band.values[np.isfinite(band.values).any(axis=1)]
+    seen = np.isfinite(band.values).any(axis=1)
+    usable = band.values if seen.all() else band.values[seen]
     usable_s = len(usable) / float(band.frame_rate)
     length_s = min(block_s, max(SHORTEST_BLOCK_S, usable_s / MIN_BLOCKS))
     length = max(1, round(length_s * float(band.frame_rate)))
-    starts = np.arange(max(1, len(usable) // length)) * length
-    if len(usable) == 0:
-        return Blocks(np.zeros((0, len(band.leads_ms))), np.zeros((0, len(band.leads_ms))))
-    valid = np.isfinite(usable)
-    sums = np.add.reduceat(np.where(valid, usable, 0), starts, axis=0, dtype=np.float64)
-    return Blocks(sums, np.add.reduceat(valid, starts, axis=0, dtype=np.float64))
+    starts = np.arange(max(1, len(usable) // length)) * length if len(usable) else np.zeros(0, int)
+    sums, counts = np.zeros((2, len(starts), len(band.leads_ms)))
+    for block, rows in enumerate(np.split(usable, starts[1:])[: len(starts)]):  # no copy of an hour's band
+        valid = np.isfinite(rows)
+        sums[block] = np.sum(rows, axis=0, where=valid, dtype=np.float64)
+        counts[block] = valid.sum(axis=0)
+    return Blocks(sums, counts)
 
 
 def bootstrap(

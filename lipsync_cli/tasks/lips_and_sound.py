@@ -187,7 +187,7 @@ def embed_sound(path: Path, track: int, start: Fraction, end: Fraction, embedder
     )
     context = int(SOUND_CONTEXT_S * SAMPLE_RATE_HZ)
     skip = int(SOUND_CONTEXT_S * embedder.audio_rate)
-    tokens: list[np.ndarray] = []
+    tokens, width = bytearray(), 1
     heard: list[VoiceActivity] = []
     counts: list[int] = []
     before = np.zeros(0, np.float32)
@@ -195,14 +195,16 @@ def embed_sound(path: Path, track: int, start: Fraction, end: Fraction, embedder
         samples = _whole_frames(samples)
         made = embedder.embed_sound(np.concatenate([before, samples, after[:context]]))
         first = skip if len(before) else 0
-        tokens.append(made[first : first + len(samples) * int(embedder.audio_rate) // SAMPLE_RATE_HZ])
+        count = len(samples) * int(embedder.audio_rate) // SAMPLE_RATE_HZ
+        tokens += made[first : first + count].astype(np.float16).tobytes()
+        width = made.shape[1]
         heard.append(voice_activity(samples, SAMPLE_RATE_HZ))
         counts.append(len(samples) * STEPS_HZ // SAMPLE_RATE_HZ)
         before = samples[-context:]
     return SoundTokens(
         start_s=start,
         rate=embedder.audio_rate,
-        tokens=np.concatenate(tokens) if tokens else np.zeros((0, 1), np.float16),
+        tokens=np.frombuffer(tokens, np.float16).reshape(-1, width),
         sounding=_joined([block.sounding for block in heard], counts, bool),
         speech=_joined([block.speech for block in heard], counts, bool),
         music=_joined([block.music for block in heard], counts, np.float32),

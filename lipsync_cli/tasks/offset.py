@@ -209,7 +209,7 @@ class _Comparison:
         """Similarities of one face on its own grid, first frame to last; frames it is not seen in are NaN."""
         first, count = int(face.numbers[0]), int(face.numbers[-1] - face.numbers[0]) + 1
         unit = self._embedder.comparable(face.tokens)
-        vocal = np.zeros((count, unit.shape[1]), np.float32)
+        vocal = np.zeros((count, unit.shape[1]), unit.dtype)
         seen = np.zeros(count, bool)
         vocal[face.numbers - first], seen[face.numbers - first] = unit, True
         audio = self._audio if len(self._audio) else np.zeros((0, unit.shape[1]), np.float32)
@@ -337,6 +337,8 @@ def _longest(faces: list[FaceTokens]) -> list[FaceTokens]:
 
 def _joined(parts: list[tuple[FaceTokens, Band]]) -> tuple[Band, Band]:
     """The bands of faces that follow each other: on the clip's own time (NaN between), and without what is NaN there."""
+    if len(parts) == 1:
+        return parts[0][1], parts[0][1]
     start = min(int(face.numbers[0]) for face, _ in parts)
     count = max(int(face.numbers[-1]) for face, _ in parts) + 1 - start
     leads = parts[0][1].leads_ms

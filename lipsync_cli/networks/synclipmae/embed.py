@@ -17,6 +17,7 @@ from lipsync_cli.networks.synclipmae.model import SyncLipMAE
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_RATE = Fraction(25)
+PIECE_TOKENS = 8192
 
 
 class SyncLipMAEEmbedder:
@@ -56,5 +57,13 @@ class SyncLipMAEEmbedder:
         return self.network.audio(heard)[0].half().cpu().numpy()
 
     def comparable(self, tokens: np.ndarray) -> np.ndarray:
-        """All tokens of one face or one sound as unit vectors: (n, D) → (n, D) float32."""
-        return self.network.shared_space(torch.from_numpy(tokens)[None]).numpy()[0]
+        """All tokens of one face or one sound as unit vectors: (n, D) → (n, D) float16.
+
+        In pieces and in half precision: an hour of sound in float32 is 184 MB, several times over on the way.
+        """
+        units = np.empty(tokens.shape, np.float16)
+        mean = torch.from_numpy(tokens.mean(0, dtype=np.float32, keepdims=True))[None]
+        for first in range(0, len(tokens), PIECE_TOKENS):
+            piece = torch.from_numpy(tokens[first : first + PIECE_TOKENS])[None]
+            units[first : first + PIECE_TOKENS] = self.network.shared_space(piece, mean)[0].numpy()
+        return units

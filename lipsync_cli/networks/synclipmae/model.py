@@ -116,11 +116,14 @@ class SyncLipMAE(nn.Module):
         mean = frames.new_tensor(self.config.pixel_mean).view(-1, 1, 1)
         return (frames - mean) / frames.new_tensor(self.config.pixel_std).view(-1, 1, 1)
 
-    def shared_space(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, n, D) as unit vectors whose products are the similarities of §4.1."""
+    def shared_space(self, tokens: Tensor, mean: Tensor | None = None) -> Tensor:
+        """Tokens (B, n, D) as unit vectors whose products are the similarities of §4.1.
+
+        mean: (B, 1, D) of all tokens of the clip, where these are a part of them.
+        """
         tokens = tokens.float()
         if self.config.centre:
-            tokens = tokens - tokens.mean(1, keepdim=True)
+            tokens = tokens - (tokens.mean(1, keepdim=True) if mean is None else mean)
         return F.normalize(tokens, dim=-1)
 
     def factors(self, frames: Tensor) -> FrameTokens:
