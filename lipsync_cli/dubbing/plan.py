@@ -15,7 +15,9 @@ from lipsync_cli.dubbing.look import FaceTrack, Look
 from lipsync_cli.dubbing.reel import Reel, lengthened, plain_reel
 from lipsync_cli.dubbing.segments import MISMATCHES, Mismatch
 
-TOLERANCE_S = Fraction(1, 10)  # lengths that differ by less are the same: codecs pad their last block
+TOLERANCE_S = Fraction(
+    1, 4
+)  # lengths that differ by less are the same: clips end a few pictures off their sound
 PROFILE_DEG = 55.0  # a face turned further shows too little of its mouth
 MIN_SCORE = 0.7  # of the landmarks; below it they are a guess
 PIECE_S = 10  # written at once; a killed run loses at most this much
@@ -26,7 +28,8 @@ NO_FACE, TURNED, HIDDEN, OUTSIDE = "no face", "turned away", "mouth hidden", "ou
 class PlannedSegment:
     """A stretch of the result and what drives the mouth in it.
 
-    start, end: container seconds of the result; the speech begins at `start`.  speech_end: where it ends, ≤ end.
+    start, end: container seconds of the result; the speech begins at `start`.  speech_end: where it ends, at most
+    TOLERANCE_S after `end`.
     tracks: ids of the faces that get the new mouth, one at a time.
     """
 
@@ -83,7 +86,7 @@ def settle(
     """
     more = segment.speech_end - segment.end  # seconds that the speech is longer
     if abs(more) <= TOLERANCE_S:
-        return replace(segment, speech_end=min(segment.speech_end, segment.end)), reel
+        return segment, reel
     if mismatch == "error":
         raise mismatch_error(segment)
     if more < 0:

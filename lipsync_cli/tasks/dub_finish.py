@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.core.progress import Progress
+from lipsync_cli.media.deliver import Delivery, SoundPart, plan_delivery
 from lipsync_cli.media.encode import EncodeSettings
+from lipsync_cli.media.join import join_pieces
 from lipsync_cli.tasks.dub_plan import Ready
 from lipsync_cli.tasks.dub_request import DubRequest
 
@@ -23,6 +23,30 @@ class Finished:
     warnings: tuple[str, ...]
 
 
+def delivery_of(request: DubRequest, ready: Ready) -> Delivery | None:
+    """The sound of the result; None for the clip's own.  Raises: InputError for a file without sound."""
+    if request.keep_audio:
+        return None
+    plan, info = ready.plan, ready.clip.info
+    listed = request.segments is not None
+    parts = tuple(
+        SoundPart(
+            path=request.audio if request.audio is not None else segment.speech,
+            start=segment.start,
+            end=min(segment.speech_end, segment.end) if listed else segment.speech_end,
+        )
+        for segment in plan.segments
+    )
+    return plan_delivery(
+        request.target,
+        parts,
+        ready.clip.start,
+        plan.reel.end,
+        under=request.clip if listed and info.audio else None,
+        background=request.mix_background,
+    )
+
+
 def finish(
     request: DubRequest,
     ready: Ready,
@@ -31,24 +55,26 @@ def finish(
     model: str,
     progress: Progress,
 ) -> Finished:
-    """Write everything that was asked for."""
-    speech = ready.plan.segments[0].speech
-    with (
-        atomic_path(request.target) as path,
-        av.open(f"file:{path}", "w") as out,
-        av.open(str(speech)) as sound,
-    ):
-        heard = out.add_stream_from_template(sound.streams.audio[0])
-        picture = None
-        for piece in pieces:
-            with av.open(str(piece)) as part:
-                picture = picture or out.add_stream_from_template(part.streams.video[0])
-                for packet in part.demux(video=0):
-                    if packet.size:
-                        packet.stream = picture
-                        out.mux(packet)
-        for packet in sound.demux(audio=0):
-            if packet.size and packet.dts is not None:
-                packet.stream = heard
-                out.mux(packet)
-    return Finished((request.target,), None, ())
+    """Write everything that was asked for.
+
+    Raises: InputError when the container cannot hold a stream of the source; ResourceError when the disk is full.
+    """
+    sound = delivery_of(request, ready)
+    end = ready.plan.reel.end
+    shorter = end < ready.look.end
+    with atomic_path(request.target) as path:
+        lost = join_pieces(
+            pieces,
+            ready.clip.info,
+            path,
+            settings,
+            end,
+            sound=sound,
+            until=end if shorter else None,
+            progress=progress,
+        )
+    return Finished(
+        (request.target,),
+        None,
+        (*(sound.notes if sound else ()), *(f"{name} could not be kept" for name in lost)),
+    )
