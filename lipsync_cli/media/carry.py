@@ -33,21 +33,23 @@ def write_anew(
     added: Sequence[Callable[[OutputContainer], Job]] = (),
     delay: Callable[[Any], Fraction] = lambda stream: Fraction(0),
     tags: Mapping[str, str] | None = None,
+    until: Fraction | None = None,
     progress: Progress = SILENT,
 ) -> tuple[str, ...]:
     """Write `source` to `target`, in the container that the suffix of `target` names; what could not be carried.
 
     maker: tells for a stream of the source how it is made again; None = its packets are copied, shown later by
     `delay` (seconds).  added: streams that the source does not have.  tags: of the container, over the source's.
+    until: seconds on the container's timeline after which nothing is copied.
     Raises: InputError when the source cannot be read or the container cannot hold its streams, ResourceError
     when the disk is full. A failed `target` is left half-written: give a temporary name.
     """
     with open_container(source) as container:
         try:
-            with av.open(f"file:{target}", "w", options=_muxer_options(container, target, bool(tags))) as out:
+            with av.open(f"file:{target}", "w", options=_muxer_options(container, target)) as out:
                 out.metadata.update(container.metadata)
                 out.metadata.update(tags or {})
-                return _write(container, out, source, maker, added, delay, progress)
+                return _write(container, out, source, maker, added, delay, until, progress)
         except (FFmpegError, OSError, ValueError) as error:
             raise _write_error(source, target, error) from error
 
@@ -62,7 +64,7 @@ def _write_error(source: Path, target: Path, error: Exception) -> LipsyncError:
     )
 
 
-def _muxer_options(container: InputContainer, target: Path, tagged: bool) -> dict[str, str]:
+def _muxer_options(container: InputContainer, target: Path) -> dict[str, str]:
     if target.suffix.lower() not in (".mp4", ".mov", ".m4a", ".m4v"):
         return {}
     # edit lists count in ticks of the movie: one sample of sound each instead of a millisecond
@@ -81,9 +83,10 @@ def _write(
     maker: Callable[[Any], Maker | None],
     added: Sequence[Callable[[OutputContainer], Job]],
     delay: Callable[[Any], Fraction],
+    until: Fraction | None,
     progress: Progress,
 ) -> tuple[str, ...]:
-    if chapters := container.chapters():
+    if chapters := _chapters(container, until):
         out.set_chapters(chapters)
     copied: dict[int, tuple[Any, Fraction]] = {}  # source index -> (stream of the copy, delay)
     jobs: list[Job] = []
@@ -100,7 +103,9 @@ def _write(
     total = round((container.duration or 0) / av.time_base)
     with progress.stage("writing", total or None, "s") as stage:
         done = 0
-        for time, packets in heapq.merge(copied_packets(container, copied), *jobs, key=lambda job: job[0]):
+        for time, packets in heapq.merge(
+            copied_packets(container, copied, until), *jobs, key=lambda job: job[0]
+        ):
             out.mux(packets)
             if time > done + 1:
                 stage.advance(int(time) - done)
@@ -144,7 +149,23 @@ def describe(copy: Any, stream: Any) -> None:
     copy.disposition = stream.disposition
 
 
-def copied_packets(container: InputContainer, copied: Mapping[int, tuple[Any, Fraction]]) -> Job:
+def _chapters(container: InputContainer, until: Fraction | None) -> list[Any]:
+    """The chapters that begin before `until`, none of which ends later."""
+    kept: list[Any] = []
+    for chapter in container.chapters():
+        tick = Fraction(chapter["time_base"] or 1)
+        if until is None:
+            kept.append(chapter)
+        elif chapter["start"] * tick < until:
+            kept.append({**chapter, "end": min(chapter["end"], int(until / tick))})
+    return kept
+
+
+def copied_packets(
+    container: InputContainer,
+    copied: Mapping[int, tuple[Any, Fraction]],
+    until: Fraction | None = None,
+) -> Job:
     """The packets of some streams, moved to other streams. copied: source index → (stream, seconds later)."""
     if not copied:
         return
@@ -162,6 +183,8 @@ def copied_packets(container: InputContainer, copied: Mapping[int, tuple[Any, Fr
             packet.pts += shift
         packet.dts += shift
         time = packet.dts * tick
+        if until is not None and (packet.dts if packet.pts is None else packet.pts) * tick >= until:
+            continue
         packet.stream = target
         yield time, [packet]
 

@@ -251,7 +251,7 @@ def _open_piece(path: Path, settings: EncodeSettings) -> Any:
     if VIDEO_CODECS[settings.codec].name in ("prores", "dnxhd"):
         options = {"movie_timescale": str(settings.time_base.denominator)}
         return av.open(f"file:{path}", "w", format="mov", options=options)
-    return av.open(f"file:{path}", "w", format="nut")
+    return av.open(f"file:{path}", "w", format="nut", options={"avoid_negative_ts": "disabled"})
 
 
 def add_encoder(container: Any, settings: EncodeSettings) -> Any:

@@ -7,26 +7,23 @@ own codec (`samples` for codecs without loss, `reencode-audio` for the others).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import av
-import numpy as np
 from av.container import InputContainer, OutputContainer
 
 from lipsync_cli.core.container import decode, open_container
 from lipsync_cli.core.progress import SILENT, Progress
-from lipsync_cli.core.sound import SoundBlock, read_sound
+from lipsync_cli.core.sound import read_sound
 from lipsync_cli.media.carry import Job, Maker, describe, write_anew
+from lipsync_cli.media.encode_sound import encoded_sound, is_lossless
 from lipsync_cli.media.retime import change_tempo, shift_samples
 
 Mode = Literal["samples", "edit", "reencode-audio"]
 _MADE_BIT_RATE = 192_000  # where the source does not say
-_STEP = 1024  # samples handed to an encoder that takes any number
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,6 @@ class Correction:
 
     def moves(self, track: int) -> bool:
         return self.tracks is None or track in self.tracks
-
-
-def is_lossless(codec: str) -> bool:
-    """Whether sound of this codec can be written again without any loss."""
-    return codec.startswith("pcm_") or codec in ("flac", "alac", "wavpack", "tta")
 
 
 def write_corrected(
@@ -99,29 +91,4 @@ def _made_sound(
     if correction.tempo != 1:
         blocks = change_tempo(blocks, correction.tempo, correction.origin)
     blocks = shift_samples(blocks, round(correction.delay * context.sample_rate))
-    return _encoded(made, _frames(blocks, context.layout.name))
-
-
-def _frames(blocks: Iterator[SoundBlock], layout: str) -> Iterator[av.AudioFrame]:
-    base: int | None = None
-    written = 0
-    for block in blocks:
-        samples = block.samples
-        if base is None:
-            base = round(block.start * block.sample_rate_hz)
-        name = {"u1": "u8p", "i2": "s16p", "i4": "s32p", "f4": "fltp", "f8": "dblp"}[samples.dtype.str[1:]]
-        for at in range(0, samples.shape[1], _STEP):
-            piece = np.ascontiguousarray(samples[:, at : at + _STEP])
-            frame = av.AudioFrame.from_ndarray(piece, format=name, layout=layout)
-            frame.sample_rate, frame.time_base = block.sample_rate_hz, Fraction(1, block.sample_rate_hz)
-            frame.pts = base + written
-            written += piece.shape[1]
-            yield frame
-
-
-def _encoded(stream: Any, frames: Iterator[av.AudioFrame]) -> Job:
-    time = Fraction(0)
-    for frame in frames:
-        time = Fraction(frame.pts or 0, frame.sample_rate)
-        yield time, stream.encode(frame)
-    yield time, stream.encode(None)
+    return encoded_sound(made, blocks, context.layout.name)
