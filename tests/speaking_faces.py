@@ -13,6 +13,10 @@ from lipsync_cli.faces.align import STABLE_INDICES, CropGeometry
 from lipsync_cli.networks.flashlips.lips import INNER_LIPS, JAW, OUTER_LIPS
 from tests.prepared_clips import KEYS, write_prepared
 
+# Cheeks beside the mouth, of the face square: subject's left, and right.
+CHEEKS = {326: (0.55, 0.51), 426: (0.66, 0.53), 427: (0.73, 0.56), 434: (0.78, 0.6)}
+CHEEKS |= {97: (0.45, 0.51), 206: (0.34, 0.53), 207: (0.27, 0.56), 214: (0.22, 0.6)}
+
 
 def write_faces(folder: Path, *, num_frames: int = 20, size_px: int = 32, margin_px: int = 2) -> Path:
     """Write clips (of `write_prepared`), their landmarks and manifest; returns the folder."""
@@ -33,6 +37,7 @@ def mesh(opening: np.ndarray, geometry: CropGeometry, seed: int = 0) -> np.ndarr
     points = np.repeat(points[None], len(opening), 0)
     points[:, STABLE_INDICES] = geometry.template()
     size, left = geometry.size_px, geometry.margin_px
+    points[:, list(CHEEKS)] = left + size * np.array(list(CHEEKS.values()))
     for ring, width, height in ((OUTER_LIPS, 0.14, 0.05), (INNER_LIPS, 0.11, 0.02)):
         angle = np.pi - 2 * np.pi * np.arange(len(ring)) / len(ring)  # from a corner over the lower lip
         points[:, ring, 0] = left + size * (0.5 + width * np.cos(angle))

@@ -127,10 +127,19 @@ def test_a_resnet_block_is_diffusers(resize, kind):
     torch.manual_seed(0)
     ours = ResNet2D(8, 16, 4, resize)
     theirs = ResnetBlock2D(in_channels=8, out_channels=16, groups=4, eps=1e-5, temb_channels=None, **kind)
-    names = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2", "conv_shortcut": "shortcut"}
+    names = {
+        "norm1": "norm1",
+        "conv1": "conv1",
+        "norm2": "norm2",
+        "conv2": "conv2",
+        "conv_shortcut": "shortcut",
+    }
     state = ours.state_dict()
     theirs.load_state_dict(
-        {key: state[f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}"] for key in theirs.state_dict()}
+        {
+            key: state[f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}"]
+            for key in theirs.state_dict()
+        }
     )
     x = torch.randn(2, 8, 6, 6)
     torch.testing.assert_close(ours(x), theirs(x, None))

@@ -22,7 +22,9 @@ from lipsync_cli.networks.flashlips.resnet import ResNet, ResNetConfig
 from tests.speaking_faces import mesh
 
 TRUNK = ResNetConfig(depth=10, width=8)
-SMALL = LipsConfig(ExpressionConfig(TRUNK, 32, 16), main=8, hidden=16, extra=4, extra_trunk=TRUNK, mouth_px=32)
+SMALL = LipsConfig(
+    ExpressionConfig(TRUNK, 32, 16), main=8, hidden=16, extra=4, extra_trunk=TRUNK, mouth_px=32
+)
 # Eyes and nose, left for right.
 PARTNERS = {33: 263, 133: 362, 362: 133, 263: 33, 168: 168, 6: 6, 2: 2, 98: 327, 327: 98}
 
@@ -112,7 +114,18 @@ def test_the_mirrored_target_is_that_of_the_mirrored_face():
     assert partner[list(STABLE_POINTS)].tolist() == [PARTNERS[index] for index in STABLE_POINTS]
     partner[EXPRESSION_POINTS] = EXPRESSION_POINTS[MIRRORED]
     # corners, and points beside the middle, of the face mesh's own map
-    for left, right in ((61, 291), (78, 308), (84, 314), (87, 317), (37, 267), (172, 397), (148, 377), (13, 13), (152, 152)):  # fmt: skip
+    pairs = (
+        (61, 291),
+        (78, 308),
+        (84, 314),
+        (87, 317),
+        (37, 267),
+        (172, 397),
+        (148, 377),
+        (13, 13),
+        (152, 152),
+    )
+    for left, right in pairs:
         assert partner[left] == right
     other = points[:, partner] * [-1, 1] + [100, 0]
     np.testing.assert_allclose(
