@@ -83,13 +83,19 @@ def load_syncnet(folder: ModelFolder) -> StableSyncNet:
     return network.eval()
 
 
-def save_unet(network: LatentSyncUNet, size_px: int, folder: Path, licence: str) -> None:
-    """Write the U-Net as a model folder with safetensors."""
+def save_unet(
+    network: LatentSyncUNet,
+    size_px: int,
+    folder: Path,
+    licence: str,
+    preprocess: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the U-Net as a model folder with safetensors.  preprocess: what is known of it beside its size (metrics)."""
     write_model_folder(
         folder,
         network=UNET_NETWORK,
         config=asdict(network.config),
-        preprocess={"size_px": size_px},
+        preprocess={"size_px": size_px, **(preprocess or {})},
         weights=network.state_dict(),
         licence=licence,
     )
@@ -109,23 +115,24 @@ def save_syncnet(
     )
 
 
-def load_whisper(path: Path) -> WhisperEncoder:
+def load_whisper(path: Path, hint: str = "lipsync models pull whisper-tiny") -> WhisperEncoder:
     """The encoder of Whisper, in evaluation mode on the CPU.
 
-    path: OpenAI's checkpoint (tiny.pt), or model.safetensors of transformers with config.json beside it.
+    path: OpenAI's checkpoint (tiny.pt), or model.safetensors of transformers with config.json beside it.  hint: the
+    command that brings it.
     Raises: WeightsError when the file is missing, damaged, or not Whisper's.
     """
     from transformers import WhisperConfig
 
+    if not path.is_file():
+        raise WeightsError(f"{path}: Whisper's weights are missing.", hint)
     state: Any = read_weights(path)
     if "model_state_dict" in state:
         return _whisper(openai_config(state["dims"]), from_openai(state["model_state_dict"]), path)
     try:
         config = WhisperConfig.from_json_file(path.with_name("config.json"))
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: there is no readable config.json beside it.", "lipsync models pull whisper-tiny"
-        ) from error
+        raise WeightsError(f"{path}: there is no readable config.json beside it.", hint) from error
     named = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     encoder = {n.removeprefix("encoder."): t for n, t in named.items() if n.startswith("encoder.")}
     return _whisper(config, encoder, path)

@@ -95,9 +95,17 @@ def squares(crops: Tensor, size_px: int) -> Tensor:
     crops: (n, C, C, 3) uint8 RGB, of which the inner `size_px` are the face.  Returns (n, 3, S, S) in −1…1.
     # differs from the published code: the canvas has one place on all our crops, which are aligned already.
     """
-    scale = canvas_px(size_px)[0] / (CANVAS_WIDTH * size_px)
-    margin = (crops.shape[1] - size_px) / 2
-    left, top = CANVAS_LEFT * size_px + margin, CANVAS_TOP * size_px + margin
-    matrix = torch.tensor([[scale, 0, -scale * left], [0, scale, -scale * top]], device=crops.device)
+    matrix = torch.from_numpy(canvas_on_crop(crops.shape[1], size_px, size_px)).float().to(crops.device)
     pictures = crops.permute(0, 3, 1, 2).float()
     return cut_faces(pictures, matrix.expand(len(crops), 2, 3), size_px) / 127.5 - 1
+
+
+def canvas_on_crop(side_px: int, face_px: int, size_px: int) -> np.ndarray:
+    """(2, 3) float64, pixels of a face crop → of the canvas, whose place on our aligned crops is always the same.
+
+    side_px: of the crop, of which the inner `face_px` are the face.  size_px: of the square that the canvas becomes.
+    """
+    scale = canvas_px(size_px)[0] / (CANVAS_WIDTH * face_px)
+    margin = (side_px - face_px) / 2
+    left, top = CANVAS_LEFT * face_px + margin, CANVAS_TOP * face_px + margin
+    return np.array([[scale, 0, -scale * left], [0, scale, -scale * top]])

@@ -13,13 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsync_cli.core.errors import UsageError
 from lipsync_cli.core.progress import Progress
-from lipsync_cli.data.clips import ClipData, ClipStore
-from lipsync_cli.data.manifest import ClipChoice, choose_clips, read_manifest
+from lipsync_cli.data.clips import ClipData
+from lipsync_cli.data.manifest import ClipChoice
 from lipsync_cli.networks.latentsync.convert import save_syncnet
-from lipsync_cli.networks.latentsync.embed import squares
 from lipsync_cli.networks.latentsync.mel import mel_windows, start_column, syncnet_mel
+from lipsync_cli.networks.latentsync.prepared import (
+    canvases,
+    check_side,
+    clip_store,
+    squares_of,
+    window_pictures,
+)
 from lipsync_cli.networks.latentsync.syncnet import StableSyncNet, StableSyncNetConfig, lower_half
 from lipsync_cli.training.loop import LoopConfig
 from lipsync_cli.training.objective import Batch
@@ -81,30 +86,13 @@ class SyncNetObjective:
 
     def __init__(self, recipe: SyncNetRecipe) -> None:
         self.recipe = recipe
-        manifest = Path(recipe.data.manifest)
-        folder = manifest if manifest.is_dir() else manifest.parent
-        clips, wanted = read_manifest(manifest), 2 * recipe.model.frames
-
-        def store(choice: ClipChoice, cache_gb: float) -> ClipStore:
-            long = [clip for clip in choose_clips(clips, choice) if clip.num_frames >= wanted]
-            if not long:
-                raise UsageError(
-                    f"{manifest}: no clip of {', '.join(choice.keys)} has {wanted} frames, twice what is seen at once.",
-                    "lipsync prepare FOOTAGE OUT",
-                )
-            return ClipStore(folder, long, grey=False, cache_gb=cache_gb)
-
-        self._train = store(recipe.data.train, recipe.data.cache_gb)
-        self._validate = store(recipe.data.validate, 0)
+        data, wanted = recipe.data, 2 * recipe.model.frames
+        self._train = clip_store(data.manifest, data.train, wanted, data.cache_gb)
+        self._validate = clip_store(data.manifest, data.validate, wanted, 0)
 
     def build(self) -> TrainedSyncNet:
         """Raises: UsageError when the crops are too small."""
-        side, wanted = self._train.load(self._train.clips[0]).frames.shape[1], self.recipe.model.crop_px
-        if side < wanted:
-            raise UsageError(
-                f"{self.recipe.data.manifest}: the crops are {side} px wide where {wanted} px are wanted.",
-                f"lipsync prepare FOOTAGE OUT --face-px {wanted}",
-            )
+        check_side(self._train, self.recipe.model.crop_px)
         return TrainedSyncNet(StableSyncNet(self.recipe.model))
 
     def example(self, index: int) -> Batch:
@@ -123,10 +111,10 @@ class SyncNetObjective:
     def _pair(self, clip: ClipData, seen: int, heard: int) -> Batch:
         """Pictures from frame `seen` on with the sound from frame `heard` on."""
         config = self.recipe.model
-        pictures = torch.from_numpy(clip.frames[seen : seen + config.frames])
+        window = window_pictures(clip, canvases(clip, config.crop_px), seen, config.frames)
         mel, start = syncnet_mel(torch.from_numpy(clip.samples)), torch.tensor([start_column(heard)])
         return {
-            "frames": lower_half(squares(pictures, config.crop_px)[None])[0],
+            "frames": lower_half(squares_of(*window, config.crop_px)[None])[0],
             "mel": mel_windows(mel, start, config.mel_columns)[0],
             "match": torch.tensor(float(seen == heard)),
         }

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from lipsync_cli.core.progress import SILENT, Progress
+from lipsync_cli.networks.latentsync.noise import BETA_END, BETA_START
+from lipsync_cli.networks.latentsync.unet import LatentSyncUNet
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 # Stable Diffusion's noise, as LatentSync was trained with it
 SCHEDULE: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
+    "beta_start": BETA_START,
+    "beta_end": BETA_END,
     "beta_schedule": "scaled_linear",
     "steps_offset": 1,
 }
@@ -40,6 +42,8 @@ class SampleConfig:
     guidance: how far beyond the prediction without sound to go towards the one with it; 1 predicts with sound
     alone, in half the time.  overlap_frames: shared by neighbouring windows; 0 is published, and shows at the joins.
     windows_at_once: windows in one batch, twice as many network inputs when there is guidance.
+    whole_every: of so many steps one runs the whole network, the others its outermost layers with what the inner ones
+    gave then (DeepCache; the published pipeline has 3); 1 is exact.
     """
 
     steps: int = 20
@@ -48,13 +52,14 @@ class SampleConfig:
     window_frames: int = 16
     overlap_frames: int = 4
     windows_at_once: int = 1
+    whole_every: int = 1
     seed: int = 1247
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap_frames < self.window_frames:
             raise ValueError(f"overlap_frames must be from 0 to {self.window_frames - 1}")
-        if self.steps < 1 or self.windows_at_once < 1:
-            raise ValueError("steps and windows_at_once must be at least 1")
+        if self.steps < 1 or self.windows_at_once < 1 or self.whole_every < 1:
+            raise ValueError("steps, windows_at_once and whole_every must be at least 1")
 
 
 class Passage(NamedTuple):
@@ -82,12 +87,39 @@ def sample(
     scheduler.set_timesteps(config.steps)
     noise = torch.randn(passage.masked.shape[1:], generator=torch.Generator().manual_seed(config.seed))
     latents = noise.to(passage.audio.device).expand(len(passage.audio), -1, -1, -1).contiguous()
+    cache = LayerCache(unet, config.whole_every) if isinstance(unet, LatentSyncUNet) else None
     with progress.stage("sample", config.steps, "steps") as stage:
         for timestep in scheduler.timesteps.tolist():
-            predicted = predict_noise(unet, latents, timestep, passage, config)
+            if cache:
+                cache.next_step()
+            predicted = predict_noise(cache or unet, latents, timestep, passage, config)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
             stage.advance()
     return latents
+
+
+class LayerCache:
+    """A noise predictor that runs the inner layers at every n-th step only, and remembers what they gave."""
+
+    def __init__(self, unet: LatentSyncUNet, whole_every: int) -> None:
+        self._unet, self._whole_every = unet, whole_every
+        self._step = self._batch = -1
+        self._deep: list[Tensor] = []  # of each batch of windows, which come in the same order at every step
+
+    def next_step(self) -> None:
+        self._step, self._batch = self._step + 1, -1
+        if self._step % self._whole_every == 0:
+            self._deep = []
+
+    def __call__(self, seen: Tensor, timestep: Tensor, audio: Tensor) -> Tensor:
+        if self._whole_every == 1:
+            return self._unet(seen, timestep, audio)
+        self._batch += 1
+        if self._step % self._whole_every:
+            return self._unet.from_deep(seen, timestep, audio, self._deep[self._batch])
+        noise, deep = self._unet.with_deep(seen, timestep, audio)
+        self._deep.append(deep)
+        return noise
 
 
 def make_scheduler(solver: str) -> DDIMScheduler | DPMSolverMultistepScheduler:

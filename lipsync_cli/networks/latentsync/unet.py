@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lipsync_cli.networks.latentsync.attention import AudioTransformer
 from lipsync_cli.networks.latentsync.motion import MotionModule
@@ -62,19 +63,56 @@ class LatentSyncUNet(nn.Module):
         latents: (B, 13, F, H, W).  timestep: (B,) or scalar, 0…999.  audio: (B, F, 50, 384).  Returns (B, 4, F, H, W).
         Raises: ValueError when there are more frames than `max_frames`, or H and W do not halve at every level.
         """
+        return self.with_deep(latents, timestep, audio)[0]
+
+    def with_deep(self, latents: Tensor, timestep: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward`, and the maps before the very last layer, (B·F, C, H, W), which change little between steps."""
+        given = self._given(latents, timestep, audio)
+        deep = self.deep_layers(*given)
+        return self.last_layer(*given, deep), deep
+
+    def from_deep(self, latents: Tensor, timestep: Tensor, audio: Tensor, deep: Tensor) -> Tensor:
+        """`forward` with the maps of an earlier step: only the first convolution and the last layer are run.
+
+        That is DeepCache (Ma, Fang, Wang 2024, §3.2) with the shallowest of its branches.
+        """
+        return self.last_layer(*self._given(latents, timestep, audio), deep)
+
+    def _given(self, latents: Tensor, timestep: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+        """What all layers are given: first maps (B·F, C, H, W), embedded time, sound, F."""
         batch, _, frames, *size = latents.shape
         self._check(frames, size)
         time = self.time_embedding(timestep.expand(batch), latents.dtype).repeat_interleave(frames, 0)
-        heard = audio.flatten(0, 1)
-        maps = self.conv_in(latents.transpose(1, 2).flatten(0, 1))
+        return self.conv_in(latents.transpose(1, 2).flatten(0, 1)), time, audio.flatten(0, 1), frames
+
+    def deep_layers(self, maps: Tensor, time: Tensor, heard: Tensor, frames: int) -> Tensor:
+        """All layers but the last on the way up; what that one is joined with is the first maps."""
         skips = [maps]
         for level in self.down_blocks:
             maps = level(maps, skips, time, heard, frames)
         maps = self.mid_block(maps, time, heard, frames)
-        for level in self.up_blocks:
+        for level in self.up_blocks[:-1]:
             maps = level(maps, skips, time, heard, frames)
+        return self.up_blocks[-1](maps, skips, time, heard, frames, stop=-1)
+
+    def last_layer(self, maps: Tensor, time: Tensor, heard: Tensor, frames: int, deep: Tensor) -> Tensor:
+        """The last layer on the way up and out, over first maps and `deep`: (B, 4, F, H, W)."""
+        level = self.up_blocks[-1]
+        assert isinstance(level, Level)
+        maps = level.layer(-1, torch.cat([deep, maps], 1), time, heard, frames)
         noise = self.conv_out(F.silu(self.conv_norm_out(maps, frames)))
-        return noise.unflatten(0, (batch, frames)).transpose(1, 2)
+        return noise.unflatten(0, (-1, frames)).transpose(1, 2)
+
+    def compile_layers(self) -> None:
+        """Have torch compile the network for the sizes it is first run with: minutes then, less at every later step."""
+        self.deep_layers = torch.compile(self.deep_layers)
+        self.last_layer = torch.compile(self.last_layer)
+
+    def recompute(self) -> None:
+        """Run layers again for gradients instead of keeping what they gave: training takes less memory, more time."""
+        for level in self.modules():
+            if isinstance(level, Level):
+                level.recompute = True
 
     def _check(self, frames: int, size: list[int]) -> None:
         step = 2 ** (len(self.config.channels) - 1)
@@ -146,7 +184,7 @@ class Level(nn.Module):
         last: bool,
     ) -> None:
         super().__init__()
-        self.way = way
+        self.way, self.recompute = way, False
         time_width = 4 * config.channels[0]
         self.resnets = nn.ModuleList(
             ResidualBlock(before, channels, time_width, config.groups) for before in channels_in
@@ -166,22 +204,39 @@ class Level(nn.Module):
         if not last and way == "up":
             self.upsamplers = nn.ModuleList([Double(channels)])
 
-    def forward(self, maps: Tensor, skips: list[Tensor], time: Tensor, heard: Tensor, frames: int) -> Tensor:
-        """(B·F, C, H, W) → the next size.  skips: the way down leaves its maps there, the way up takes the last."""
-        for index in range(len(self.resnets)):
+    def forward(
+        self,
+        maps: Tensor,
+        skips: list[Tensor],
+        time: Tensor,
+        heard: Tensor,
+        frames: int,
+        stop: int | None = None,
+    ) -> Tensor:
+        """(B·F, C, H, W) → the next size.  skips: the way down leaves its maps there, the way up takes the last.
+
+        stop: the layer before which to leave off; None runs all.
+        """
+        for index in range(len(self.resnets))[:stop]:
             if self.way == "up":
                 maps = torch.cat([maps, skips.pop()], 1)
-            maps = self.resnets[index](maps, time, frames)
-            if self.attentions is not None:
-                maps = self.attentions[index](maps, heard)
-            if self.motion_modules is not None:
-                maps = self.motion_modules[index](maps, frames)
+            if self.recompute and torch.is_grad_enabled():
+                maps = checkpoint(self.layer, index, maps, time, heard, frames, use_reentrant=False)
+            else:
+                maps = self.layer(index, maps, time, heard, frames)
             if self.way == "down":
                 skips.append(maps)
         if self.downsamplers is not None:
             maps = self.downsamplers[0](maps)
             skips.append(maps)
         return maps if self.upsamplers is None else self.upsamplers[0](maps)
+
+    def layer(self, index: int, maps: Tensor, time: Tensor, heard: Tensor, frames: int) -> Tensor:
+        """One residual block, with audio attention and motion module where there are any."""
+        maps = self.resnets[index](maps, time, frames)
+        if self.attentions is not None:
+            maps = self.attentions[index](maps, heard)
+        return maps if self.motion_modules is None else self.motion_modules[index](maps, frames)
 
 
 def down_level(config: UNetConfig, index: int) -> Level:

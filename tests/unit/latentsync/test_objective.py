@@ -11,9 +11,9 @@ from lipsync_cli.core.progress import SILENT
 from lipsync_cli.data.clips import load_clip
 from lipsync_cli.hub.model_folder import load_model_folder
 from lipsync_cli.networks.latentsync.convert import load_syncnet
-from lipsync_cli.networks.latentsync.embed import squares
 from lipsync_cli.networks.latentsync.mel import syncnet_mel
 from lipsync_cli.networks.latentsync.objective import SyncNetObjective, match_loss
+from lipsync_cli.networks.latentsync.prepared import canvases, squares_of
 from lipsync_cli.networks.latentsync.syncnet import lower_half
 from lipsync_cli.tasks.train import TrainRequest, load_recipe, run_recipe
 from lipsync_cli.training.log import read_log
@@ -85,7 +85,8 @@ def test_pairs_are_of_one_moment_or_of_two(clips, positive):
     """Where in its clip each half of an example comes from, by comparing it with every place."""
     examples = objective(clips, f"data.positive={positive}", "data.train={keys: ['a/one']}")
     clip = load_clip(clips, examples._train.clips[0], grey=False)
-    faces = lower_half(squares(torch.from_numpy(clip.frames), 64)[:, None])
+    faces = squares_of(torch.from_numpy(clip.frames), torch.tensor(canvases(clip, 64)), 64)
+    faces = lower_half(faces[:, None])
     films = [faces[s : s + 16].flatten(0, 1) for s in range(25)]
     mel = syncnet_mel(torch.from_numpy(clip.samples))
     sounds = [mel[None, :, int(80 * s / 25) :][:, :, :52] for s in range(25)]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -212,6 +213,59 @@ def test_dpm_solver_finds_a_known_picture():
     for solver, tolerance in (("ddim", 0.1), ("dpm-solver++", 1e-3)):
         found = sample(predict, given, SampleConfig(steps=8, solver=solver))
         assert (found - target).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("windows_at_once", [1, 3])
+def test_running_the_whole_network_at_every_step_is_exact(tiny_unet, passage, windows_at_once):
+    """whole_every 1 is no cache at all, and one that is always filled anew gives the same, bit for bit."""
+    given = passage(40)
+    config = SampleConfig(steps=3, windows_at_once=windows_at_once)
+    exact = sample(tiny_unet, given, config)
+    assert torch.equal(exact, sample(lambda *x: tiny_unet(*x), given, config))
+    assert torch.equal(exact, sample(lambda *x: tiny_unet.with_deep(*x)[0], given, config))
+    assert not torch.equal(exact, sample(tiny_unet, given, replace(config, whole_every=2)))
+
+
+@torch.no_grad()
+def test_kept_layers_of_the_same_step_change_nothing(tiny_unet, passage):
+    given = passage(16)
+    seen = torch.randn(1, 13, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise, deep = tiny_unet.with_deep(seen, torch.tensor(500), given.audio[None])
+    assert torch.equal(noise, tiny_unet(seen, torch.tensor(500), given.audio[None]))
+    assert torch.equal(noise, tiny_unet.from_deep(seen, torch.tensor(500), given.audio[None], deep))
+
+
+def test_a_cache_runs_the_inner_layers_at_every_third_step(tiny_unet, passage):
+    given, runs = passage(40), {"deep": 0, "last": 0}
+    tiny_unet.mid_block.register_forward_hook(lambda *_: runs.update(deep=runs["deep"] + 1))
+    tiny_unet.conv_out.register_forward_hook(lambda *_: runs.update(last=runs["last"] + 1))
+    sample(tiny_unet, given, SampleConfig(steps=7, whole_every=3, windows_at_once=2))
+    # 40 frames are three windows of 16 that share 4: two batches; steps 0, 3 and 6 are whole
+    assert runs == {"deep": 2 * 3, "last": 2 * 7}
+
+
+def test_a_cached_answer_is_near_the_exact_one(tiny_unet, passage):
+    given = passage(16)
+    exact, cached, other = (
+        sample(tiny_unet, given, SampleConfig(steps=10, whole_every=every, seed=seed))
+        for every, seed in ((1, 0), (2, 0), (1, 1))
+    )
+    assert 0 < (cached - exact).norm() < 0.5 * (other - exact).norm()
+
+
+def test_guidance_of_one_is_the_answer_to_the_sound_alone(tiny_unet, passage):
+    """As guidance nears 1 its two halves become one; at 1 only that one is run."""
+    given = passage(16)
+    one, near = (sample(tiny_unet, given, SampleConfig(steps=3, guidance=g)) for g in (1.0, 1.0 + 1e-6))
+    assert torch.allclose(one, near, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_samples_the_same(tiny_unet, passage):
+    given = passage(16)
+    exact = sample(tiny_unet, given, SampleConfig(steps=2))
+    tiny_unet.compile_layers()
+    assert torch.allclose(sample(tiny_unet, given, SampleConfig(steps=2)), exact, atol=1e-4)
 
 
 def test_settings_that_mean_nothing_are_refused():
