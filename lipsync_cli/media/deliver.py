@@ -202,13 +202,15 @@ def _blocks(delivery: Delivery) -> Iterator[SoundBlock]:
 
 
 def _encoded(out: Any, delivery: Delivery) -> Job:
-    options = {"strict": "experimental"}
+    chosen: dict[str, Any] = {"format": "s32"} if delivery.encoder == "flac" else {}
     stream = out.add_stream(
-        delivery.encoder, rate=delivery.sample_rate_hz, layout=delivery.layout, options=options
+        delivery.encoder,
+        rate=delivery.sample_rate_hz,
+        layout=delivery.layout,
+        options={"strict": "experimental"},
+        **chosen,
     )
-    context: Any = stream.codec_context
-    if delivery.encoder == "flac":
-        context.format = "s32"
+    context = stream.codec_context
     if not is_lossless(delivery.codec):
         context.bit_rate = _BIT_RATE * context.layout.nb_channels
     _say_language(stream, delivery)
