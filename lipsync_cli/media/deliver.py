@@ -21,7 +21,7 @@ from lipsync_cli.core.container import open_container
 from lipsync_cli.core.sound import SoundBlock, sound_track
 from lipsync_cli.media.carry import Job
 from lipsync_cli.media.encode import codecs_of_container
-from lipsync_cli.media.encode_sound import encoded_sound, is_lossless
+from lipsync_cli.media.encode_sound import as_integers, encoded_sound, is_lossless
 from lipsync_cli.media.mix import Laid, mixed, true_peak
 from lipsync_cli.media.probe import AudioStream, probe, require_audio
 
@@ -219,15 +219,10 @@ def _encoded(out: Any, delivery: Delivery) -> Job:
 
 def _finished(delivery: Delivery, sample_format: str) -> Iterator[SoundBlock]:
     """The blocks at their final level, in the sample type of the encoder."""
-    for block in _blocks(delivery):
-        samples = block.samples * np.float32(delivery.gain)
-        if sample_format.startswith("s"):
-            bits = int(sample_format.removesuffix("p")[1:])
-            depth = min(bits, 24)  # float32 holds no more, and neither do the codecs
-            top = 2 ** (depth - 1)
-            whole = np.clip(np.rint(samples.astype(np.float64) * top), -top, top - 1).astype(f"i{bits // 8}")
-            samples = whole << (bits - depth)
-        yield replace(block, samples=samples)
+    gain = np.float32(delivery.gain)
+    blocks = (replace(block, samples=block.samples * gain) for block in _blocks(delivery))
+    bits = sample_format.removesuffix("p").removeprefix("s")
+    return as_integers(blocks, int(bits)) if bits.isdigit() else blocks
 
 
 def _say_language(stream: Any, delivery: Delivery) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -44,3 +45,14 @@ def _frames(blocks: Iterator[SoundBlock], layout: str) -> Iterator[av.AudioFrame
             frame.pts = base + written
             written += piece.shape[1]
             yield frame
+
+
+def as_integers(blocks: Iterator[SoundBlock], bits: int) -> Iterator[SoundBlock]:
+    """Blocks of float samples as integers of 16 or 32 bits, of which float32 fills 24."""
+    depth = min(bits, 24)
+    top = 2 ** (depth - 1)
+    for block in blocks:
+        whole = np.clip(np.rint(block.samples.astype(np.float64) * top), -top, top - 1).astype(
+            f"i{bits // 8}"
+        )
+        yield replace(block, samples=whole << (bits - depth))
