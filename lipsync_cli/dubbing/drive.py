@@ -11,9 +11,10 @@ import numpy as np
 from lipsync_cli.audio.load import load_audio
 from lipsync_cli.audio.voice import STEP_S, voice_activity
 from lipsync_cli.core.errors import InputError
+from lipsync_cli.dubbing.cutting import cut_crop
 from lipsync_cli.dubbing.engine import MODEL_RATE, SAMPLE_RATE_HZ, Crops, DubEngine, FaceDrive, SoundDrive
 from lipsync_cli.dubbing.look import FaceTrack, Look
-from lipsync_cli.dubbing.references import align_track, cut_crop, landmarks_in_crops
+from lipsync_cli.dubbing.references import align_track, landmarks_in_crops
 from lipsync_cli.media.native import read_native
 
 HOLD_S = 0.12  # a mouth does not shut in a shorter gap of the voice, nor before its last sound has died away
@@ -76,7 +77,7 @@ def face_drive(path: Path, look: Look, engine: DubEngine, duration: Fraction, fo
         wanted.setdefault(int(track.numbers[row]), []).append(at)
     for number, native in enumerate(read_native(path)):
         for at in wanted.get(number, ()):
-            images[at] = cut_crop(native.picture, matrices[rows[at]], side_px, look.size_px)
+            images[at] = cut_crop(native.picture, matrices[rows[at]], side_px)
         if number >= max(wanted):
             break
     points = landmarks_in_crops(track.landmarks[rows], matrices[rows])

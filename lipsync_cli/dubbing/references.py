@@ -9,12 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+from lipsync_cli.dubbing.cutting import cut_crop
 from lipsync_cli.dubbing.engine import Crops, DubEngine
 from lipsync_cli.dubbing.look import FaceTrack, Look
 from lipsync_cli.dubbing.plan import MIN_SCORE, PROFILE_DEG
-from lipsync_cli.faces.align import cut, invert
 from lipsync_cli.media.native import read_native
-from lipsync_cli.media.patch import to_rgb
 
 SEEK_S = 4  # pictures further apart than this are looked up, nearer ones read through to
 ALIGN_ROWS = 1500  # aligned at once, so that an hour's shot stays small
@@ -36,26 +35,6 @@ def align_track(engine: DubEngine, track: FaceTrack, times_s: np.ndarray, rows: 
     return np.concatenate(parts)
 
 
-def cut_crop(
-    picture: av.VideoFrame, to_crop: np.ndarray, side_px: int, size_px: tuple[int, int]
-) -> np.ndarray:
-    """An aligned crop, (S, S, 3) uint8, of a decoded picture that is `size_px` upright; beyond it the edge repeats."""
-    corners = np.array([[0, 0, 1], [side_px, 0, 1], [0, side_px, 1], [side_px, side_px, 1]], np.float64)
-    reach = corners @ invert(to_crop[None])[0].T
-    end = np.array(size_px)
-    low = np.clip(np.floor(reach.min(0)).astype(int) - 2, 0, end - 1)
-    high = np.clip(np.ceil(reach.max(0)).astype(int) + 3, low + 1, end)
-    part = to_rgb(picture, (int(low[0]), int(low[1]), int(high[0]), int(high[1])))
-    moved = to_crop.copy()
-    moved[:, 2] += to_crop[:, :2] @ low
-    return cut(to_bytes(part), moved, side_px)
-
-
-def to_bytes(image: np.ndarray) -> np.ndarray:
-    """R'G'B' 0…1 as uint8."""
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
 def landmarks_in_crops(landmarks: np.ndarray, to_crop: np.ndarray) -> np.ndarray:
     """(N, 478, 2) source pixels and (N, 2, 3) → (N, 478, 2) float32 crop pixels."""
     points = np.einsum("nij,npj->npi", to_crop[:, :, :2], landmarks) + to_crop[:, None, :, 2]
@@ -72,10 +51,7 @@ def read_references(path: Path, look: Look, track: FaceTrack, engine: DubEngine,
     matrices = align_track(engine, track, times_s, np.arange(len(track.numbers)))[rows]
     side_px = engine.spec.side_px
     pictures = _pictures_at(path, [look.times[n] for n in track.numbers[rows]])
-    images = [
-        cut_crop(picture, matrix, side_px, look.size_px)
-        for picture, matrix in zip(pictures, matrices, strict=True)
-    ]
+    images = [cut_crop(picture, matrix, side_px) for picture, matrix in zip(pictures, matrices, strict=True)]
     return Crops(np.stack(images), landmarks_in_crops(track.landmarks[rows], matrices), times_s[rows])
 
 

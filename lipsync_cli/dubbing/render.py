@@ -12,12 +12,13 @@ import av
 import numpy as np
 
 from lipsync_cli.core.ahead import read_ahead
-from lipsync_cli.dubbing.compositing import FEATHER, NewMouth, make_patch, mouth_box
+from lipsync_cli.dubbing.compositing import FEATHER, NewMouth, make_patch, mouth_box, new_mouth
+from lipsync_cli.dubbing.cutting import cut_crop
 from lipsync_cli.dubbing.engine import MODEL_RATE, Crops, Drive, DubEngine, Tell
 from lipsync_cli.dubbing.look import Look
 from lipsync_cli.dubbing.plan import Plan, PlannedSegment, Run
 from lipsync_cli.dubbing.reel import read_reel
-from lipsync_cli.dubbing.references import align_track, cut_crop, landmarks_in_crops, read_references
+from lipsync_cli.dubbing.references import align_track, landmarks_in_crops, read_references
 from lipsync_cli.dubbing.windows import Joiner, first_window, lay_windows, model_clock
 from lipsync_cli.faces.mouth import mouth_mask
 from lipsync_cli.media.native import NativeFrame
@@ -145,8 +146,7 @@ class _RunEditor:
     def take(self, position: int, native: NativeFrame) -> Iterator[Edited]:
         """Take the picture at a position of the reel; give those that are ready."""
         at, clock = position - self.run.first, self._clock
-        spec, size_px = self._job.engine.spec, self._job.look.size_px
-        crop = cut_crop(native.picture, self._matrices[at], spec.side_px, size_px)
+        crop = cut_crop(native.picture, self._matrices[at], self._job.engine.spec.side_px)
         if at >= self._lead:
             self._waiting.append((at, native, crop))
         while self._next < len(clock.position) and clock.position[self._next] == at:
@@ -191,7 +191,7 @@ class _RunEditor:
             del self._answers[number]
         side_px = self._job.engine.spec.side_px
         mask = mouth_mask(self._landmarks(np.array([at])), side_px, FEATHER * side_px)[0]
-        mouth = NewMouth(_unit(crop), _unit(answer), mask * self._fade(at), self._matrices[at])
+        mouth = new_mouth(crop, answer, mask * self._fade(at), self._matrices[at])
         return Edited(at + self.run.first, native, mouth)
 
     def _fade(self, at: int) -> np.float32:
@@ -202,10 +202,6 @@ class _RunEditor:
         if self.run.fade_out:
             steps.append(self.run.end - self.run.first - 1 - at)
         return np.float32((min(steps) + 1) / (FADE_FRAMES + 1))
-
-
-def _unit(image: np.ndarray) -> np.ndarray:
-    return image.astype(np.float32) / 255
 
 
 def _seconds(times: tuple[Fraction, ...], start: Fraction) -> np.ndarray:
