@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +19,23 @@ def write_speaking_clip(path: Path, *, seconds: float = 2.0, faces: int = 1) -> 
     images = [frame.image for frame in read_frames(EXAMPLE, long_side_px=240, end=Fraction(seconds))]
     write_video(path, (np.hstack([image] * faces) for image in images), Fraction(25))
     return path
+
+
+def write_published_reader(folder: Path) -> Path:
+    """The two files that Auto-AVSR weights are published as: every name, in the older layout, but small and random."""
+    import torch
+
+    from lipsync_cli.networks.vsr.convert import to_older_layout
+    from lipsync_cli.networks.vsr.model import LipReader, LipReaderConfig
+
+    units = ["<blank>", "<unk>", "'", "▁RED", "▁NOW", "▁N", "O", "W", "S", "<eos>"]
+    sizes = {"adim": 16, "aheads": 2, "eunits": 24, "elayers": 12, "dlayers": 6, "cnn_module_kernel": 31}
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    reader = LipReader(LipReaderConfig(len(units), width=16, heads=2, ffn_width=24))
+    torch.save(to_older_layout(reader.state_dict()), folder / "model.pth")
+    (folder / "model.json").write_text(json.dumps([88 * 88, len(units), {**sizes, "char_list": units}]))
+    return folder
 
 
 def write_random_reader(folder: Path, **preprocess) -> Path:

@@ -43,13 +43,25 @@ Grammar = Annotated[
 ]
 Language = Annotated[
     str,
-    typer.Option("--language", metavar="FILE", help="A file with a sentence a line, to lean towards."),
+    typer.Option(
+        "--language",
+        metavar="MODEL",
+        help="What to lean towards: a file with a sentence a line, or a transformers causal model, a folder or "
+        "hf:org/repo@commit.",
+    ),
 ]
 LanguageWeight = Annotated[
     float, typer.Option("--language-weight", min=0.0, help="How far to lean towards --language.")
 ]
 Beam = Annotated[
-    int, typer.Option("--beam", min=0, metavar="N", help="Hypotheses kept; 0 is greedy, and fastest.")
+    int | None,
+    typer.Option(
+        "--beam",
+        min=0,
+        metavar="N",
+        help="Hypotheses kept, by default the model's number, more with --grammar grid; 0 is greedy, and fastest.",
+        show_default=False,
+    ),
 ]
 Best = Annotated[
     int, typer.Option("--best", min=1, metavar="N", help="Sentences given of each piece in JSON.")
@@ -87,7 +99,7 @@ def read(
     grammar: Grammar = "",
     language: Language = "",
     language_weight: LanguageWeight = 0.3,
-    beam: Beam = 10,
+    beam: Beam = None,
     best: Best = 1,
     reference: Reference = None,
     out: Folder = None,
@@ -142,15 +154,20 @@ def _results(
     from lipsync_cli.tasks.read_batch import read_clips
     from lipsync_cli.tasks.read_store import RecordFolder
 
-    folder, known = None, {}
+    folder, left = None, mine
     if out is not None:
         beside = {} if format == "json" else {_suffix(format): _renderer(format)}
         folder = RecordFolder(out, found, options, beside)
-        known = folder.open(mine, resume=resume, overwrite=overwrite)
-        if known:
-            output.note(f"{len(known)} of {len(mine)} clips were read before")
-    yield from known.values()
-    left = [clip for clip in mine if clip not in known]
+        folder.open(mine, resume=resume, overwrite=overwrite)
+    if folder is not None and resume:
+        left = []
+        for clip in mine:
+            result = folder.find(clip)
+            if result is None:
+                left.append(clip)
+            else:
+                yield result
+        output.note(f"{len(mine) - len(left)} of {len(mine)} clips were read before")
     if not left:
         return
     reading = LipReading(options)
@@ -173,20 +190,23 @@ def _tell(
 
     Raises: typer.Exit with the first code that was not 0.
     """
-    code, count, kept = 0, 0, []
+    from lipsync_cli.tasks.read_score import Scorer
+
+    code, count = 0, 0
+    scorer = Scorer(references) if references else None
     for result in results:
         count += 1
         code = code or result.exit_code
-        if references:
-            kept.append(result)
+        if scorer:
+            scorer.add(result)
         if result.exit_code:
             print_error(LipsyncError(result.message, result.hint))
         if not written:
             _print(result, several, format, count == 1, output)
     if written:
         output.note(f"{count} clips read")
-    if references:
-        _print_score(kept, references, output)
+    if scorer:
+        _print_score(scorer.score(), output)
     if code:
         raise typer.Exit(code)
 
@@ -210,12 +230,9 @@ def _print(result: ReadResult, several: bool, format: str, first: bool, output: 
         write_line(_renderer(format)(result).rstrip("\n"))
 
 
-def _print_score(results: list[ReadResult], references: References, output: Output) -> None:
+def _print_score(rates: Score, output: Output) -> None:
     from dataclasses import replace
 
-    from lipsync_cli.tasks.read_score import score
-
-    rates = score(results, references)
     if rates.without_reference:
         output.warning(
             f"{rates.without_reference} clips have no reference, and are left out of the error rates"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 EMBEDDED = "embedded"
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+# what is no pickle at all makes the unpickler stumble anywhere
+UNPICKLING_ERRORS = (RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: the file is missing.", "lipsync models list") from error
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (SafetensorError, UnpicklingError, *UNPICKLING_ERRORS) as error:
         raise WeightsError(
             f"{path}: damaged weights ({type(error).__name__}).", "lipsync models verify"
         ) from error

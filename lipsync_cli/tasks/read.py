@@ -13,20 +13,29 @@ from lipsync_cli.core.device import resolve_device
 from lipsync_cli.core.errors import InconclusiveError, InputError, LipsyncError
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.faces.follow import FaceSource
-from lipsync_cli.hub.model_folder import load_model_folder
 from lipsync_cli.networks.vsr.align import forced_align, word_spans
-from lipsync_cli.networks.vsr.beam import BeamOptions, Hypothesis, beam_search, word_confidences
+from lipsync_cli.networks.vsr.beam import (
+    BeamOptions,
+    Hypothesis,
+    LanguageModel,
+    beam_search,
+    word_confidences,
+)
+from lipsync_cli.networks.vsr.causal import load_causal
 from lipsync_cli.networks.vsr.crops import normalise
 from lipsync_cli.networks.vsr.ctc import greedy
 from lipsync_cli.networks.vsr.grammar import Grammar
 from lipsync_cli.networks.vsr.language import NgramModel
 from lipsync_cli.networks.vsr.units import Units
-from lipsync_cli.networks.vsr.weights import LoadedReader, load_reader
+from lipsync_cli.networks.vsr.weights import LoadedReader, find_reader, load_reader
 from lipsync_cli.tasks.faces import face_models
 from lipsync_cli.tasks.read_mouths import FOLLOWED_PX, FRAME_RATE, ClipEnd, MouthSource, Piece, mouth_pieces
 from lipsync_cli.tasks.read_text import Reading, ReadResult, Sentence, Word, gather_speakers
 
 DEFAULT_MODEL = "vsr-grid-tiny"
+BEAM_IN_SLOTS = (
+    300  # where a grammar says which word comes when: few units to try, so a wide search costs little
+)
 BUDGET_FRAMES = {"cpu": 600, "cuda": 4800, "mps": 1200}  # of one call of the encoder
 
 
@@ -35,8 +44,10 @@ class ReadOptions:
     """How to read.
 
     model: name, hf:… or folder.  grammar: "", "grid", or a file with a word a line that alone may be read.
-    language: "", or a file with a sentence a line, that lean the search by language_weight.
-    beam: hypotheses kept; 0 takes the likeliest unit of every frame (greedy CTC: fast, no second best).
+    language: "", or what leans the search by language_weight: a file with a sentence a line, or a transformers
+    causal model, a folder or hf:org/repo@commit.
+    beam: hypotheses kept, None for the model's own, or BEAM_IN_SLOTS; 0 takes the likeliest unit of every frame
+    (greedy CTC: fast, no second best).
     best: sentences given of each piece.  ctc_weight: None for the model's own.
     """
 
@@ -45,7 +56,7 @@ class ReadOptions:
     grammar: str = ""
     language: str = ""
     language_weight: float = 0.3
-    beam: int = 10
+    beam: int | None = None
     best: int = 1
     ctc_weight: float | None = None
 
@@ -60,11 +71,11 @@ class LipReading:
         """
         self.device = resolve_device(options.device)
         self.options = options
-        self.loaded: LoadedReader = load_reader(load_model_folder(options.model, network="vsr"), self.device)
+        self.loaded: LoadedReader = load_reader(find_reader(options.model), self.device)
         self.units = self.loaded.units
         self.grammar = _grammar(options.grammar, self.units)
-        self._language = _language(options.language, self.units)
-        self._beam = _beam(options, self.loaded, bool(self._language))
+        self._language = _language(options.language, self.units, self.device)
+        self._beam = _beam(options, self.loaded, self.grammar, bool(self._language))
         self.source = _mouth_source(self.loaded, faces or face_models())
         self.budget_frames = BUDGET_FRAMES[self.device.type]
 
@@ -84,10 +95,8 @@ class LipReading:
     def _input(self, piece: Piece) -> torch.Tensor:
         if self.loaded.embedder is None:
             return normalise(torch.from_numpy(piece.pictures))
-        colour = [
-            np.repeat(face[..., None], 3, axis=2) if face.ndim == 2 else face for face in piece.pictures
-        ]
-        tokens = torch.from_numpy(self.loaded.embedder.embed_pictures(colour)).float()
+        views = [self.loaded.embedder.embed_pictures(view.of(piece.pictures)) for view in self.loaded.views]
+        tokens = torch.from_numpy(np.stack(views)).float().mean(0)
         return tokens - tokens.mean(0)  # as in training: what never changes says nothing
 
     def _reading(self, piece: Piece, memory: torch.Tensor, log_probs: torch.Tensor) -> Reading:
@@ -195,13 +204,15 @@ def _grammar(name: str, units: Units) -> Grammar | None:
         return None
     if name == "grid":
         return Grammar.grid(units)
-    return Grammar.words(units, (line.lower() for line in _lines(name, "word list")))
+    return Grammar.words(units, (units.fold(line) for line in _lines(name, "word list")))
 
 
-def _language(name: str, units: Units) -> NgramModel | None:
+def _language(name: str, units: Units, device: torch.device) -> LanguageModel | None:
     if not name:
         return None
-    sentences = [units.encode(line.lower()) for line in _lines(name, "list of sentences") if line.strip()]
+    if name.startswith("hf:") or Path(name).is_dir():
+        return load_causal(name, units, device)
+    sentences = [units.encode(units.fold(line)) for line in _lines(name, "list of sentences") if line.strip()]
     if not sentences:
         raise InputError(f"{name}: there is no sentence in the file.", "put one sentence on each line")
     return NgramModel(sentences, len(units))
@@ -214,12 +225,15 @@ def _lines(name: str, what: str) -> list[str]:
         raise InputError(f"{name}: the {what} cannot be read.", f"ls -l '{name}'") from error
 
 
-def _beam(options: ReadOptions, loaded: LoadedReader, language: bool) -> BeamOptions | None:
+def _beam(
+    options: ReadOptions, loaded: LoadedReader, grammar: Grammar | None, language: bool
+) -> BeamOptions | None:
     if options.beam == 0:
         return None
+    beam = BEAM_IN_SLOTS if grammar and not grammar.repeats else loaded.decode.beam
     return replace(
         loaded.decode,
-        beam=max(options.beam, options.best),
+        beam=max(beam if options.beam is None else options.beam, options.best),
         best=options.best,
         ctc_weight=loaded.decode.ctc_weight if options.ctc_weight is None else options.ctc_weight,
         language_weight=options.language_weight if language else 0.0,

@@ -51,7 +51,8 @@ class Piece:
     """One mouth for some seconds.
 
     face: track id.  shot.  first: grid number of its first frame, at first / 25 s of the container.
-    pictures: (n, H, W) uint8 grey.  overlap_frames: how many of them the piece of this face before it has too.
+    pictures: (n, H, W) uint8 grey mouths, or (n, S, S, 3) RGB faces.
+    overlap_frames: how many of them the piece of this face before it has too.
     motion: largest standard deviation of the lips' opening over MOTION_FRAMES.
     """
 

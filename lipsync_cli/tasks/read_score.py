@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,33 +90,41 @@ def read_references(path: Path) -> References:
     return References(texts)
 
 
-def score(results: Iterable[ReadResult], references: References) -> Score:
-    """Raises: InputError when no clip has a reference."""
-    words: list[EditCounts] = []
-    characters: list[EditCounts] = []
-    unread = without = 0
-    for result in results:
-        said = references.find(result.clip)
+class Scorer:
+    """Counts errors as results come by, and keeps no result."""
+
+    def __init__(self, references: References) -> None:
+        self._references = references
+        self._words: list[EditCounts] = []
+        self._characters: list[EditCounts] = []
+        self._unread = self._without = 0
+
+    def add(self, result: ReadResult) -> None:
+        said = self._references.find(result.clip)
         if said is None:
-            without += 1
-            continue
-        unread += result.status != "ok"
+            self._without += 1
+            return
+        self._unread += result.status != "ok"
         read = normalise_text(result.text)
-        words.append(word_errors(said, read))
-        characters.append(character_errors(said, read))
-    if not sum(count.length for count in words):
-        raise InputError("no clip has a reference.", f"name clips as they were given: {FORM}")
-    return Score(
-        clips=len(words),
-        unread=unread,
-        without_reference=without,
-        wer=corpus_rate(words),
-        cer=corpus_rate(characters),
-        mean_wer=mean_rate(words),
-        mean_cer=mean_rate(characters),
-        **_kinds(words),
-        words=sum(count.length for count in words),
-    )
+        self._words.append(word_errors(said, read))
+        self._characters.append(character_errors(said, read))
+
+    def score(self) -> Score:
+        """Raises: InputError when no clip had a reference."""
+        words = self._words
+        if not sum(count.length for count in words):
+            raise InputError("no clip has a reference.", f"name clips as they were given: {FORM}")
+        return Score(
+            clips=len(words),
+            unread=self._unread,
+            without_reference=self._without,
+            wer=corpus_rate(words),
+            cer=corpus_rate(self._characters),
+            mean_wer=mean_rate(words),
+            mean_cer=mean_rate(self._characters),
+            **_kinds(words),
+            words=sum(count.length for count in words),
+        )
 
 
 def _kinds(words: Sequence[EditCounts]) -> dict[str, int]:

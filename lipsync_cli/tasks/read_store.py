@@ -41,8 +41,8 @@ class RecordFolder:
         self.folder, self._options, self._render = folder, options, render
         self._names = dict(zip(clips, record_names(clips), strict=True))
 
-    def open(self, clips: Sequence[Path], *, resume: bool, overwrite: bool) -> dict[Path, ReadResult]:
-        """Make the folder; the results of these clips that are there already, when resuming.
+    def open(self, clips: Sequence[Path], *, resume: bool, overwrite: bool) -> None:
+        """Make the folder, and see that nothing in it would be lost.
 
         Raises: UsageError when there are records and neither resume nor overwrite is wanted.
         """
@@ -58,8 +58,6 @@ class RecordFolder:
                 f"{self._path(there[0])}: the record exists, and {len(there) - 1} more.",
                 "add --resume to go on, --overwrite to read again, or choose a folder with --out",
             )
-        known = {clip: self._read(clip) for clip in there} if resume else {}
-        return {clip: result for clip, result in known.items() if result is not None}
 
     def write(self, result: ReadResult) -> None:
         """What lies beside the record first: a clip with a record is finished."""
@@ -73,7 +71,8 @@ class RecordFolder:
     def _path(self, clip: Path, suffix: str = ".json") -> Path:
         return self.folder / f"{self._names[clip]}.read{suffix}"
 
-    def _read(self, clip: Path) -> ReadResult | None:
+    def find(self, clip: Path) -> ReadResult | None:
+        """The result on record; None when there is none that is whole, of this file, and read with these options."""
         try:
             record = json.loads(self._path(clip).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not ours, or damaged: read again

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing import connection, get_context
 from pathlib import Path
 
 from lipsync_cli.core.errors import LipsyncError, ResourceError
+from lipsync_cli.faces.follow import FaceReader, FaceSource
 from lipsync_cli.tasks.read_mouths import ClipEnd, MouthSource, Piece, mouth_pieces
 
 Said = Piece | ClipEnd | LipsyncError  # what is found in a clip, one after the other; the last two end it
@@ -19,7 +21,20 @@ def find_pieces(clips: Sequence[Path], source: MouthSource, workers: int) -> Ite
     return _from_processes(clips, source, workers) if workers else _from_here(clips, source)
 
 
+class _LoadedOnce:
+    """Face networks that many clips share, one after the other: loading them costs as much as reading a second."""
+
+    def __init__(self, faces: FaceSource) -> None:
+        self._faces = faces
+        self._reader: FaceReader | None = None
+
+    def load(self) -> FaceReader:
+        self._reader = self._reader or self._faces.load()
+        return self._reader
+
+
 def _from_here(clips: Sequence[Path], source: MouthSource) -> Iterator[tuple[int, Said]]:
+    source = replace(source, faces=_LoadedOnce(source.faces))
     for number, clip in enumerate(clips):
         for said in _said(clip, source):
             yield number, said
@@ -91,6 +106,7 @@ def _work(pipe: connection.Connection, source: MouthSource) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and ends its workers
     cv2.setNumThreads(1)
+    source = replace(source, faces=_LoadedOnce(source.faces))
     while True:
         try:
             clip = pipe.recv()

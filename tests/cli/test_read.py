@@ -15,7 +15,8 @@ import pytest
 from lipsync_cli.cli.app import main
 from lipsync_cli.core.shipped import shipped_folder
 from tests.face_clips import write_face_clip
-from tests.read_clips import write_random_reader, write_speaking_clip
+from tests.language_models import write_random_language_model
+from tests.read_clips import write_published_reader, write_random_reader, write_speaking_clip
 
 GRID = Path(__file__).resolve().parents[3] / "shared/clips/grid"
 SHIPPED = shipped_folder("models") / "vsr-grid-tiny"
@@ -99,6 +100,26 @@ def test_word_list_and_greedy(model, speaking, tmp_path, capsys):
     json.loads(capsys.readouterr().out)
 
 
+def test_published_files_are_read_with_end_to_end(speaking, tmp_path, capsys):
+    folder = write_published_reader(tmp_path / "published")
+    (tmp_path / "words.txt").write_text("red\nnow\n")
+    assert (
+        read(speaking, "--model", folder, "--grammar", tmp_path / "words.txt", "--beam", "3", "--json") == 0
+    )
+    record = json.loads(capsys.readouterr().out)
+    assert record["status"] == "ok" and set(record["text"].split()) <= {"RED", "NOW"}
+
+
+def test_language_model_of_transformers(model, speaking, tmp_path, capsys):
+    language = write_random_language_model(tmp_path / "language")
+    options = [speaking, "--model", model, "--grammar", "grid", "--json"]
+    assert read(*options) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert read(*options, "--language", language, "--language-weight", "50") == 0
+    leaning = json.loads(capsys.readouterr().out)
+    assert len(leaning["text"].split()) == 6 and leaning["text"] != plain["text"]
+
+
 def test_long_clip_is_read_in_pieces_that_overlap(model, tmp_path, capsys):
     clip = write_speaking_clip(tmp_path / "long.mp4", seconds=5)
     assert read(clip, "--model", model, "--grammar", "grid", "--json") == 0
@@ -176,6 +197,9 @@ def test_unusable_clips(model, tmp_path, capsys, make, code, status, word):
         (["--language", "nowhere.txt"], 3, "list of sentences cannot be read"),
         (["--reference", "nowhere.jsonl"], 3, "references cannot be read"),
         (["--model", "no-such-model"], 5, "no-such-model"),
+        (["--model", "lrs3-vsr"], 5, "lipsync models pull lrs3-vsr"),
+        (["--model", "./nowhere"], 5, "a model is a folder with config.json"),
+        (["--language", "hf:nobody/nothing@" + 40 * "0"], 5, "hf download nobody/nothing"),
         (["--model", "face-mediapipe"], 5, "one of 'vsr' is needed"),
         (["--device", "cuda:99"], 6, "not present"),
     ],

@@ -26,6 +26,30 @@ class MouthWindow:
     level: float = 0.66
 
 
+@dataclass(frozen=True)
+class FaceView:
+    """A face square seen with the face moved in it.  scale: of the face about the middle.  right, down: shares of the
+    square's side."""
+
+    scale: float = 1.0
+    right: float = 0.0
+    down: float = 0.0
+
+    def of(self, faces: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Faces (S, S[, 3]) uint8 in this view; what comes into sight repeats their edge."""
+        return [self._move(face) for face in faces]
+
+    def _move(self, face: np.ndarray) -> np.ndarray:
+        if self == FaceView():
+            return face
+        side = face.shape[0]
+        kept = (1 - self.scale) * (side - 1) / 2
+        matrix = np.array(
+            [[self.scale, 0, kept + self.right * side], [0, self.scale, kept + self.down * side]]
+        )
+        return cv2.warpAffine(face, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
+
+
 # The mean face that published weights were trained with does not travel with them. # differs from the published
 # preprocessing: theirs is a similarity to that mean face, ours to the face mesh's, at about the same scale.
 PUBLISHED_WINDOW = MouthWindow(face_px=170, height_px=88, width_px=88, level=0.66)

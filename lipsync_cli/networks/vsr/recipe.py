@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from lipsync_cli.metrics.text import normalise_text
 from lipsync_cli.networks.synclipmae.embed import SyncLipMAEEmbedder
 from lipsync_cli.networks.synclipmae.weights import load_model
 from lipsync_cli.networks.vsr.grammar import GRID_WORDS, Grammar
-from lipsync_cli.networks.vsr.mouths import cut_mouths
+from lipsync_cli.networks.vsr.mouths import FaceView, cut_mouths
 from lipsync_cli.networks.vsr.objective import LipReadingConfig, LipReadingObjective, Sentence
 from lipsync_cli.networks.vsr.units import Units
 from lipsync_cli.training.loop import LoopConfig
@@ -52,6 +53,7 @@ class ReadRecipe:
 
     tokens: SyncLipMAE model whose vocal tokens are read when model.model.reads is "tokens".  token_views: views
     of each clip, shifted, scaled, mirrored and lit at random, whose tokens are made before training.
+    views: of a face, whose tokens are averaged in reading.
     start: a model folder whose weights are the first ones, or "".
     model.model.units and token_width are set from the unit list and the token model.
     """
@@ -64,6 +66,7 @@ class ReadRecipe:
     grammar: str = ""
     tokens: str = ""
     token_views: int = 4
+    views: tuple[FaceView, ...] = (FaceView(),)
     start: str = ""
     average_checkpoints: int = 0
     licence: str = "Apache-2.0"
@@ -85,13 +88,17 @@ def build_objective(recipe: ReadRecipe) -> LipReadingObjective:
     start = None
     if recipe.start:
         start = read_weights(load_model_folder(Path(recipe.start), network="vsr").weights)
-    preprocess: dict[str, str] = {}
+    preprocess: dict[str, Any] = {}
     sentences: Sequence[Sentence]
     validations: dict[str, Sequence[Sentence]]
     if model.reads == "tokens":
         tokens = _Tokens(recipe, folder)
         model = replace(model, token_width=tokens.width)
-        preprocess = {"tokens": recipe.tokens, "tokens_sha256": tokens.sha256}
+        preprocess = {
+            "tokens": recipe.tokens,
+            "tokens_sha256": tokens.sha256,
+            "views": [asdict(view) for view in recipe.views],
+        }
         sentences = tokens.sentences(train, recipe.token_views)
         validations = {name: tokens.sentences(chosen, 1) for name, chosen in held_out.items()}
     else:

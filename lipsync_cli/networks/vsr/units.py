@@ -89,6 +89,11 @@ class Units:
                 rest = rest[size:]
         return units
 
+    def fold(self, text: str) -> str:
+        """Text in the case that these units are written in: published ones know capitals only."""
+        letters = "".join(name for name in self.names if not name.startswith("<"))
+        return text.upper() if letters.upper() == letters != letters.lower() else text.lower()
+
     def decode(self, units: Iterable[int]) -> str:
         """Units → text; blank and end leave no trace."""
         return " ".join("".join(self.names[u] for u in units if self.is_written(u)).split(BOUNDARY)).strip()

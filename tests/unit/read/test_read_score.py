@@ -4,8 +4,15 @@ from pathlib import Path
 import pytest
 
 from lipsync_cli.core.errors import InputError
-from lipsync_cli.tasks.read_score import read_references, score
+from lipsync_cli.tasks.read_score import References, Score, Scorer, read_references
 from lipsync_cli.tasks.read_text import ReadResult
+
+
+def score(results: list[ReadResult], references: References) -> Score:
+    scorer = Scorer(references)
+    for result in results:
+        scorer.add(result)
+    return scorer.score()
 
 
 def write(path: Path, *rows) -> Path:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from lipsync_cli.networks.vsr.mouths import MouthWindow, cut_mouths
+from lipsync_cli.networks.vsr.mouths import FaceView, MouthWindow, cut_mouths
 
 
 def test_window_is_centred_on_the_mouth_of_the_face_square():
@@ -30,3 +30,16 @@ def test_margin_and_slack_do_not_move_the_mouth():
 def test_what_lies_outside_repeats_the_edge():
     face = np.full((64, 64), 7, np.uint8)
     assert (cut_mouths([face], MouthWindow(64, 60, 80, 0.9), square_px=64) == 7).all()
+
+
+def test_view_moves_the_face_by_a_share_of_the_square():
+    face = np.zeros((100, 100, 3), np.uint8)
+    face[40:44, 60:64] = 200
+    down, closer = FaceView(right=-0.1, down=0.05), FaceView(scale=2.0)
+    rows, columns, _ = np.nonzero(down.of([face])[0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (45, 48, 50, 53)
+    rows, columns, _ = np.nonzero(closer.of([face])[0] > 100)
+    # about the middle, 49.5: rows 40…43 are then 30.5…36.5, columns 60…63 are 70.5…76.5
+    assert abs(rows.mean() - 33.5) < 0.1 and abs(columns.mean() - 73.5) < 0.1
+    (same,) = FaceView().of([face])
+    assert np.array_equal(same, face)

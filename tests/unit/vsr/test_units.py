@@ -59,3 +59,9 @@ def test_words_are_split_where_boundaries_stand():
 def test_senseless_units_are_refused(names):
     with pytest.raises(ValueError, match="unit"):
         Units(names)
+
+
+def test_text_is_folded_to_the_case_of_the_units():
+    capitals = Units.from_lines(["<unk> 1", "' 2", "▁RED 3", "▁N 4", "OW 5"])
+    assert capitals.encode(capitals.fold("Red now")) == [3, 4, 5]
+    assert Units.characters().fold("Red NOW") == "red now"
