@@ -42,7 +42,12 @@ Segments = Annotated[
     Path | None,
     _file("--segments", "JSON or CSV: start, end, audio (or driver_video), face, seed of each stretch."),
 ]
-Engine = Annotated[str, typer.Option(metavar="NAME", help="The network that makes the mouth.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="The network that makes the mouth: a name, or a model folder (with a /)."
+    ),
+]
 Adapt = Annotated[
     str,
     typer.Option(
@@ -103,6 +108,11 @@ Consent = Annotated[
         metavar="TEXT", help="Who agreed to this and when; recorded beside the result.", show_default=False
     ),
 ]
+C2paCertificate = Annotated[
+    Path | None,
+    _file("--c2pa-certificate", "PEM, the whole chain: sign a C2PA manifest (needs the extra c2pa)."),
+]
+C2paKey = Annotated[Path | None, _file("--c2pa-key", "PEM, the certificate's private key.")]
 NoProvenance = Annotated[
     bool, typer.Option("--no-provenance", help="Write no record and no tag that the picture is AI-modified.")
 ]
@@ -135,6 +145,8 @@ def dub(
     mix_background: MixBackground = None,
     consent: Consent = None,
     no_provenance: NoProvenance = False,
+    c2pa_certificate: C2paCertificate = None,
+    c2pa_key: C2paKey = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = None,
@@ -178,6 +190,8 @@ def dub(
         seed=seed,
         consent=consent,
         provenance=not no_provenance,
+        c2pa_certificate=c2pa_certificate,
+        c2pa_key=c2pa_key,
         overwrite=overwrite,
         dry_run=dry_run,
     )

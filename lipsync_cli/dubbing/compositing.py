@@ -1,6 +1,6 @@
 """A new mouth put over the old one: colour as around it, the source's own detail where nothing moved, a soft edge.
 
-Shapes: S crop side, (h, w) a part of the crop or a box of the upright source picture, as said. Colours are R'G'B', 0…1, float32.
+Shapes: S crop side, (h, w) a part of the crop or a box of the upright source picture, as said. Colours are R'G'B', 0…1.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 from lipsync_cli.core.errors import UsageError
 from lipsync_cli.core.output import atomic_path
 
-_BLOCK = 1 << 20
 _JOB = "job.json"
 
 
@@ -71,12 +69,3 @@ class WorkFolder:
 def _is_ours(path: Path) -> bool:
     names = [child.name for child in path.iterdir()] if path.is_dir() else [""]
     return all(name in (_JOB, "pieces", "driver") or name.startswith("look-") for name in names)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex, over the whole file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -17,8 +17,10 @@ from lipsync_cli.core.output import check_output
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.dubbing.engine import DubEngine
 from lipsync_cli.dubbing.render import Job
-from lipsync_cli.dubbing.work import WorkFolder, file_sha256
+from lipsync_cli.dubbing.work import WorkFolder
+from lipsync_cli.media.c2pa_manifest import C2paSigner, load_signer
 from lipsync_cli.media.encode import EncodeSettings
+from lipsync_cli.media.provenance import file_sha256
 from lipsync_cli.tasks.dub_drives import Drives, Telling
 from lipsync_cli.tasks.dub_finish import finish
 from lipsync_cli.tasks.dub_pieces import render_pieces
@@ -39,7 +41,7 @@ def dub(request: DubRequest, *, load: LoadEngine | None = None, progress: Progre
     Raises: UsageError, InputError, WeightsError, ResourceError.
     """
     request.check()
-    if load is None and request.engine not in ENGINES:
+    if load is None and "/" not in request.engine and request.engine not in ENGINES:
         load_engine(request.engine, request.device, {})  # says which there are, before any work is done
     clip = open_clip(request.clip)
     for target in request.targets:
@@ -51,13 +53,16 @@ def dub(request: DubRequest, *, load: LoadEngine | None = None, progress: Progre
         quality=request.quality,
         pixel_format=request.pixel_format,
     )
+    signer = None
+    if request.wants_c2pa:
+        signer = load_signer(request.c2pa_certificate, request.c2pa_key, request.target)
     sync = SyncCheck(request.clip, request.device, progress)
     with _work(request, clip) as work, _memory(request):
         ready = make_ready(request, clip, work, sync.source, progress)
         if request.dry_run:
             return planned(request, ready, settings)
         engine = (load or load_engine)(request.engine, request.device, {"adapt": request.adapt})
-        return _dub(request, ready, settings, engine, work, sync, progress)
+        return _dub(request, ready, settings, engine, work, sync, signer, progress)
 
 
 @contextmanager
@@ -104,6 +109,7 @@ def _dub(
     engine: DubEngine,
     work: WorkFolder,
     sync: SyncCheck,
+    signer: C2paSigner | None,
     progress: Progress,
 ) -> DubResult:
     plan, look = ready.plan, ready.look
@@ -115,7 +121,7 @@ def _dub(
         started = time.perf_counter()
         pieces, resumed = render_pieces(job, settings, work, progress)
     made, spent_s = len(plan.reel) - resumed, time.perf_counter() - started
-    finished = finish(request, ready, settings, pieces, engine.spec.model, progress)
+    finished = finish(request, ready, settings, pieces, engine.spec.model, signer, progress)
     chosen = chosen_faces(ready)
     before = sync.before(look, chosen)
     after = sync.after(request.target, look, chosen)

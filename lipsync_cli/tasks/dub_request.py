@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lipsync_cli.core.errors import UsageError
 from lipsync_cli.dubbing.segments import Mismatch
+from lipsync_cli.media.provenance import sidecar_path
 
 DEFAULT_ENGINE = "flashlips-tiny"
 
@@ -21,6 +22,7 @@ class DubRequest:
     output: None = <stem>.dub.<ext> beside the clip.  adapt: auto, off or a number of steps.  face: see --face.
     preview_s: only so much of the clip's beginning.  keep_audio: the clip's own sound is heard.  mix_background: a
     file of sound that is heard beside the speech.  consent: who agreed to this and when, for the record.
+    c2pa_certificate, c2pa_key: PEM files, for a signed manifest.
     """
 
     clip: Path
@@ -44,6 +46,8 @@ class DubRequest:
     seed: int = 0
     consent: str | None = None
     provenance: bool = True
+    c2pa_certificate: Path | None = None
+    c2pa_key: Path | None = None
     overwrite: bool = False
     dry_run: bool = False
 
@@ -61,6 +65,8 @@ class DubRequest:
             raise UsageError("--audio is neither seen nor heard here.", "leave out --audio or --keep-audio")
         if self.adapt not in ("auto", "off") and not self.adapt.isdecimal():
             raise UsageError(f"--adapt '{self.adapt}' is not auto, off or a number of steps.", "--adapt 300")
+        if self.wants_c2pa and not self.provenance:
+            raise UsageError("--no-provenance leaves nothing to sign.", "leave out --no-provenance")
         if self.preview_s is not None and self.preview_s <= 0:
             raise UsageError("a preview of no length.", "--preview 5")
 
@@ -73,11 +79,16 @@ class DubRequest:
     def inputs(self) -> tuple[Path, ...]:
         """Files that are read and must not be written."""
         given = (self.clip, self.audio, self.driver_video, self.segments, self.mix_background)
-        return tuple(path for path in given if path is not None)
+        return tuple(path for path in (*given, self.c2pa_certificate, self.c2pa_key) if path is not None)
+
+    @property
+    def wants_c2pa(self) -> bool:
+        """Whether a signed manifest is asked for."""
+        return self.c2pa_certificate is not None or self.c2pa_key is not None
 
     @property
     def targets(self) -> tuple[Path, ...]:
         """All files that are written, the result first."""
-        return tuple(
-            path for path in (self.target, self.side_by_side, self.contact_sheet) if path is not None
-        )
+        record = sidecar_path(self.target) if self.provenance else None
+        wanted = (self.target, record, self.contact_sheet, self.side_by_side)
+        return tuple(path for path in wanted if path is not None)

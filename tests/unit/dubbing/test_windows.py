@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def test_windows_cover_every_frame_in_order_of_time(count, window, overlap):
         covered[one.first : one.end] += 1
     assert covered.min() == 1 or overlap
     assert covered.min() >= 1
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         assert after.first <= before.end - overlap and after.end > before.end
 
 
