@@ -80,9 +80,19 @@ def cut_faces(frames: Tensor, matrices: Tensor, size_px: int) -> Tensor:
     # differs from the published code: no rounding to whole levels between the warp and the squeeze.
     """
     width, height = canvas_px(size_px)
-    canvas = warp(frames, matrices, (height, width), FILL)
-    down, across = (_lanczos(side, size_px).to(canvas) for side in (height, width))
+    return canvas_to_square(warp(frames, matrices, (height, width), FILL), size_px)
+
+
+def canvas_to_square(canvas: Tensor, size_px: int) -> Tensor:
+    """The canvas squeezed: (N, 3, height, width) → (N, 3, S, S), 0…255."""
+    down, across = (_lanczos(side, size_px).to(canvas) for side in canvas.shape[2:])
     return (down @ canvas @ across.T).clamp(0, 255)
+
+
+def square_to_canvas(faces: Tensor) -> Tensor:
+    """And stretched again: (N, 3, S, S) → (N, 3, height, width), not clamped."""
+    width, height = canvas_px(faces.shape[-1])
+    return F.interpolate(faces, (height, width), mode="bicubic", antialias=True, align_corners=False)
 
 
 def put_back(faces: Tensor, matrices: Tensor, frame_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -91,8 +101,7 @@ def put_back(faces: Tensor, matrices: Tensor, frame_px: tuple[int, int]) -> tupl
     faces: (N, 3, S, S).  matrices: of `fit_canvas`.  frame_px: H, W.  Returns (N, 3, H, W), and (N, 1, H, W) how much of
     each pixel the square covers, 0…1.
     """
-    width, height = canvas_px(faces.shape[-1])
-    canvas = F.interpolate(faces, (height, width), mode="bicubic", antialias=True, align_corners=False)
+    canvas = square_to_canvas(faces)
     back = _invert(matrices)
     covered = warp(torch.ones_like(canvas[:, :1]), back, frame_px, 0.0)
     return warp(canvas, back, frame_px, FILL), covered

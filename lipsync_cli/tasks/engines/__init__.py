@@ -25,9 +25,23 @@ def _flashlips_latent(model: str, device: str, options: Mapping[str, str]) -> Du
     return load_latent_engine(model, device)
 
 
-ENGINES: dict[str, Load] = {"flashlips-tiny": _flashlips}
+def _latentsync(model: str, device: str, options: Mapping[str, str]) -> DubEngine:
+    from lipsync_cli.tasks.engines.latentsync import load_latentsync_engine
+
+    return load_latentsync_engine(model, device, options)
+
+
+ENGINES: dict[str, Load] = {
+    "flashlips-tiny": _flashlips,
+    "latentsync-1.6": _latentsync,
+    "latentsync-1.5": _latentsync,
+}
 # What a model folder of one's own says in its config.json → what runs it.
-NETWORKS: dict[str, Load] = {"flashlips-warp": _flashlips, "flashlips": _flashlips_latent}
+NETWORKS: dict[str, Load] = {
+    "flashlips-warp": _flashlips,
+    "flashlips": _flashlips_latent,
+    "latentsync": _latentsync,
+}
 
 
 def load_engine(name: str, device: str, options: Mapping[str, str]) -> DubEngine:
