@@ -75,7 +75,7 @@ class EncodeSettings:
             stream.thread_type = "SLICE"
             picture = next(decode(container, stream, info.path))
             profile, time_base = stream.profile, Fraction(stream.time_base)
-            bit_rate, aspect = stream.codec_context.bit_rate or 0, stream.codec_context.sample_aspect_ratio
+            bit_rate, aspect = stream.codec_context.bit_rate or 0, stream.sample_aspect_ratio
         can_hold = codecs_of_container(out)
         note = ""
         if video_codec is None:
