@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lipsync_cli.core.device import resolve_device
+from lipsync_cli.core.device import resolve_device, share_processor
 from lipsync_cli.core.errors import InconclusiveError, InputError, LipsyncError
 from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.faces.follow import FaceSource
@@ -70,6 +70,8 @@ class LipReading:
         Raises: WeightsError, ResourceError for the device, InputError for word lists and sentences.
         """
         self.device = resolve_device(options.device)
+        if self.device.type == "cpu":
+            share_processor()
         self.options = options
         self.loaded: LoadedReader = load_reader(find_reader(options.model), self.device)
         self.units = self.loaded.units

@@ -283,38 +283,44 @@ def test_shards_together_read_everything_once(model, still, tmp_path):
     assert sorted(records(tmp_path / "out2")) == ["b", "d"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def children(pid: int) -> list[int]:
+    return [int(n) for path in Path(f"/proc/{pid}/task").glob("*/children") for n in path.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
 def test_killed_batch_goes_on_where_it_was(model, still, tmp_path):
-    names = [f"{number:02d}" for number in range(16)]
+    names = [f"{number:02d}" for number in range(20)]
     links(tmp_path / "clips", **{name: still for name in names})
     out = tmp_path / "out"
-    command = [
-        "read",
-        "--device",
-        "cpu",
-        "--quiet",
-        str(tmp_path / "clips"),
-        "--model",
-        model,
-        "--out",
-        str(out),
-    ]
+    command = ["read", "--device", "cpu", "--quiet", str(tmp_path / "clips"), "--model", model]
+    command += ["--out", str(out), "--workers", "2"]
     run = subprocess.Popen([sys.executable, "-m", "lipsync_cli", *command], stderr=subprocess.DEVNULL)
+    helpers: list[int] = []
     try:
         deadline = time.monotonic() + 60
         while len(list(out.glob("*.read.json"))) < 3:
             assert run.poll() is None, "the batch ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        helpers = children(run.pid)
     finally:
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
+    assert len(helpers) >= 2
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.read.json")}
     assert 3 <= len(before) < len(names)
     assert all(record["status"] == "no_motion" for record in records(out).values())  # whole ones only
     assert main([*command, "--resume"]) == 4
     assert sorted(records(out)) == names
     assert all((out / name).stat().st_mtime_ns == time_ns for name, time_ns in before.items())
+    assert not [pid for pid in helpers if children(pid) or _runs(pid)]  # nobody is left behind
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 # ---------------------------------------------------------------- the shipped model
