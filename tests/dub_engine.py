@@ -32,6 +32,7 @@ class PaintEngine:
     calls: list[str] = field(default_factory=list)
     drive: Drive | None = None
     seed: int = 0
+    seen_drive: str = ""
     windows: list[np.ndarray] = field(default_factory=list)
 
     def align(self, landmarks: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -40,6 +41,8 @@ class PaintEngine:
     def prepare(self, references: Crops, drive: Drive, seed: int, tell: Tell) -> None:
         assert self.drive is None, "the segment before was not released"
         self.drive, self.seed = drive, seed
+        shown = "" if isinstance(drive, SoundDrive) else f" {drive.crops.images.shape}"
+        self.seen_drive = type(drive).__name__ + shown
         self.calls.append(f"prepare {len(references.images)}")
 
     def generate(self, crops: Crops) -> np.ndarray:

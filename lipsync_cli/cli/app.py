@@ -16,12 +16,12 @@ from typing import Annotated
 import typer
 
 from lipsync_cli import __version__
-from lipsync_cli.cli import doctor, evaluate, models, offset, prepare, read, resync, train
+from lipsync_cli.cli import doctor, dub, evaluate, models, offset, prepare, read, resync, train
 from lipsync_cli.cli.output import READER_GONE, print_error, write_line
 from lipsync_cli.core.errors import LipsyncError, ResourceError
 
 # to add a verb: write cli/<verb>.py with a `register`, and name it here and in the README
-VERBS = (offset, resync, read, train, evaluate, prepare, models, doctor)
+VERBS = (offset, resync, dub, read, train, evaluate, prepare, models, doctor)
 
 INTERRUPTED, TERMINATED = 130, 143
 

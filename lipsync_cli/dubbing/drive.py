@@ -16,27 +16,27 @@ from lipsync_cli.dubbing.engine import MODEL_RATE, SAMPLE_RATE_HZ, Crops, DubEng
 from lipsync_cli.dubbing.look import FaceTrack, Look
 from lipsync_cli.dubbing.references import align_track, landmarks_in_crops
 from lipsync_cli.media.native import read_native
+from lipsync_cli.media.probe import probe
 
 HOLD_S = 0.12  # a mouth does not shut in a shorter gap of the voice, nor before its last sound has died away
 MIN_SPEECH_S = 0.2
 
 
 def sound_drive(path: Path, duration: Fraction) -> SoundDrive:
-    """The first `duration` seconds of a file's sound; silence where it is shorter.
+    """The first `duration` seconds of a file's sound, from the start of its timeline; silence where it is shorter.
 
-    Raises: InputError when it is unusable, empty, or no speech is heard in it.
+    Raises: InputError when it is unusable, empty, or no speech is heard anywhere in it.
     """
-    wave = load_audio(path, sample_rate_hz=SAMPLE_RATE_HZ)
-    if not len(wave.samples):
+    heard = load_audio(path, sample_rate_hz=SAMPLE_RATE_HZ, start=probe(path).start).samples
+    if not len(heard):
         raise InputError(f"{path}: the sound is empty (0 s).", "give a file with speech")
-    count = math.ceil(duration * SAMPLE_RATE_HZ)
-    samples = np.zeros(count, np.float32)
-    heard = wave.samples[:count]
-    samples[: len(heard)] = heard
-    activity = voice_activity(samples, SAMPLE_RATE_HZ)
+    activity = voice_activity(heard, SAMPLE_RATE_HZ)  # of all of it: a voice is told by what is around it
     if activity.speech_s < MIN_SPEECH_S:
         what = "only silence" if activity.is_silent else "only music or noise"
         raise InputError(f"{path}: no speech is heard, {what}.", "give a file in which somebody speaks")
+    samples = np.zeros(math.ceil(duration * SAMPLE_RATE_HZ), np.float32)
+    heard = heard[: len(samples)]
+    samples[: len(heard)] = heard
     return SoundDrive(samples, speech_frames(activity.speech, math.ceil(duration * MODEL_RATE)))
 
 
