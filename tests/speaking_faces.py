@@ -32,7 +32,10 @@ def write_faces(folder: Path, *, num_frames: int = 20, size_px: int = 32, margin
 
 
 def mesh(opening: np.ndarray, geometry: CropGeometry, seed: int = 0) -> np.ndarray:
-    """Landmarks of a face that looks straight ahead.  opening: (T,) 0…1 → (T, 478, 2) crop pixels."""
+    """Landmarks of a face that looks straight ahead; its mouth opens a little to one side.
+
+    opening: (T,) 0…1.  Returns (T, 478, 2), crop pixels.
+    """
     points = np.random.default_rng(seed).uniform(0, geometry.side_px, (478, 2))
     points = np.repeat(points[None], len(opening), 0)
     points[:, STABLE_INDICES] = geometry.template()
@@ -40,7 +43,7 @@ def mesh(opening: np.ndarray, geometry: CropGeometry, seed: int = 0) -> np.ndarr
     points[:, list(CHEEKS)] = left + size * np.array(list(CHEEKS.values()))
     for ring, width, height in ((OUTER_LIPS, 0.14, 0.05), (INNER_LIPS, 0.11, 0.02)):
         angle = np.pi - 2 * np.pi * np.arange(len(ring)) / len(ring)  # from a corner over the lower lip
-        points[:, ring, 0] = left + size * (0.5 + width * np.cos(angle))
+        points[:, ring, 0] = left + size * (0.5 + width * np.cos(angle) + 0.01 * opening[:, None])
         tall = height + 0.05 * opening[:, None]
         points[:, ring, 1] = left + size * (0.68 + tall * np.sin(angle))
     angle = np.pi * np.arange(len(JAW)) / (len(JAW) - 1)

@@ -5,11 +5,19 @@ import pytest
 import torch
 
 from lipsync_cli.faces.align import CropGeometry
+from lipsync_cli.networks.flashlips.augment import AugmentConfig
 from lipsync_cli.networks.flashlips.autoencoder import PixelShuffleCodec
 from lipsync_cli.networks.flashlips.frames import FrameClips, FrameData, face_of, lips_mask, mirrored
-from lipsync_cli.networks.flashlips.lips import OUTER_LIPS
+from lipsync_cli.networks.flashlips.lips import OUTER_LIPS, mirrored_points
 from lipsync_cli.networks.flashlips.losses import EditorLossConfig
-from lipsync_cli.networks.flashlips.objective import FeatureSources, Judge, SelfRefinement, psnr_db
+from lipsync_cli.networks.flashlips.objective import (
+    FeatureSources,
+    Judge,
+    SelfRefinement,
+    frame_example,
+    psnr_db,
+)
+from lipsync_cli.networks.flashlips.objective_lips import ExpressionObjective, ExpressionRecipe
 from tests.speaking_faces import mesh, write_faces
 
 
@@ -143,3 +151,34 @@ def test_the_margin_of_crops_is_cut_off_or_refused():
     with pytest.raises(UsageError, match="144 px wide where 145 px") as caught:
         margin_of(np.zeros((1, 144, 144, 3)), 145)
     assert caught.value.exit_code == 2
+
+
+def test_a_mirrored_face_has_mirrored_points(clips, tmp_path):
+    folder = str(write_faces(tmp_path))
+
+    def example(flip):
+        data = FrameData(folder, augment=AugmentConfig(flip=flip, colour=0.0))
+        return ExpressionObjective(ExpressionRecipe("", data, 32)).example(3)
+
+    plain, other = example(0.0), example(1.0)
+    torch.testing.assert_close(other["face"], plain["face"].flip(2))
+    np.testing.assert_allclose(other["points"], mirrored_points(plain["points"].numpy()))
+    assert (other["points"] - plain["points"]).abs().max() > 1e-3
+
+
+def test_source_and_reference_are_of_one_colour_and_the_lips_encoders_view_of_another(clips):
+    def example(brightness):
+        jitter = AugmentConfig(flip=0, colour=1, brightness=brightness, contrast=0, saturation=0, hue=0)
+        rng = np.random.default_rng(4)
+        clip = clips.train.load(clips.train.clips[0])
+        return frame_example(clips, clip, FrameData("", augment=jitter), rng)
+
+    plain, lit = example(0.0), example(0.2)
+    torch.testing.assert_close(plain["view"], plain["source"], atol=1e-5, rtol=0)
+    assert (plain["reference"] - plain["source"]).abs().max() > 0.1  # another frame of the clip
+    factors = {
+        name: float(((lit[name] + 1) / (plain[name] + 1)).median())
+        for name in ("source", "reference", "view")
+    }
+    assert factors["source"] == pytest.approx(factors["reference"], abs=1e-3)
+    assert abs(factors["source"] - 1) > 0.01 and abs(factors["source"] - factors["view"]) > 0.01
