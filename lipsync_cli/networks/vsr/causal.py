@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lipsync_cli.core.errors import WeightsError
+from lipsync_cli.core.errors import UsageError, WeightsError
 from lipsync_cli.hub.download import HUB_SOURCE, cache_folder
 from lipsync_cli.networks.vsr.units import BOUNDARY, Units
 
@@ -78,7 +78,8 @@ class CausalModel:
 def load_causal(source: str, units: Units, device: torch.device) -> CausalModel:
     """A language model from a folder, or from the Hugging Face cache as `hf:org/repo@commit`; downloads nothing.
 
-    Raises: WeightsError when it is not on this machine, is none, or its weights do not fit it.
+    Raises: WeightsError when it is not on this machine, is none, or its weights do not fit it; UsageError for an `hf:`
+    source without a full commit.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -114,7 +115,7 @@ def _folder(source: str) -> str:
 
     match = HUB_SOURCE.fullmatch(source)
     if not match:
-        raise WeightsError(
+        raise UsageError(
             f"'{source}' is not pinned.", "write hf:org/repo@COMMIT, with all 40 digits of the commit"
         )
     repo, commit = match["repo"], match["commit"]

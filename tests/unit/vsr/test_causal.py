@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lipsync_cli.core.errors import WeightsError
+from lipsync_cli.core.errors import LipsyncError, WeightsError
 from lipsync_cli.networks.vsr.beam import BeamOptions, beam_search
 from lipsync_cli.networks.vsr.causal import CausalModel, load_causal
 from lipsync_cli.networks.vsr.grammar import Grammar
@@ -110,10 +110,13 @@ def test_unusable_folders_are_refused(tmp_path, spoil, word):
 
 
 @pytest.mark.parametrize(
-    ("source", "word"),
-    [("hf:openai-community/gpt2", "not pinned"), ("hf:nobody/nothing@" + "0" * 40, "not on this machine")],
+    ("source", "code", "word"),
+    [
+        ("hf:openai-community/gpt2", 2, "not pinned"),
+        ("hf:nobody/nothing@" + "0" * 40, 5, "not on this machine"),
+    ],
 )
-def test_hub_models_are_pinned_and_never_downloaded(source, word):
-    with pytest.raises(WeightsError, match=word) as refused:
+def test_hub_models_are_pinned_and_never_downloaded(source, code, word):
+    with pytest.raises(LipsyncError, match=word) as refused:
         load_causal(source, Units.characters(), CPU)
-    assert refused.value.exit_code == 5
+    assert refused.value.exit_code == code
