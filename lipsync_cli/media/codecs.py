@@ -81,16 +81,15 @@ _MASTERS = {  # codecs of masters without loss, or nearly: H.264 would throw awa
 }
 
 
-def follow_codec(codec: str, profile: str | None, can_hold: frozenset[str]) -> tuple[str, str]:
-    """(choice, note) for a source of FFmpeg's `codec`; the note says why when the codec is another.
+def follow_codec(codec: str, profile: str | None, depth: int, can_hold: frozenset[str]) -> tuple[str, str]:
+    """(choice, note) for a source of FFmpeg's `codec` and bit depth; the note says why when the codec is another.
 
     can_hold: FFmpeg's names of the codecs that the output's container takes.
     """
     choice = _BY_PROFILE.get((codec, profile or "")) or _FAMILIES.get(codec)
-    if choice:
+    if choice and VIDEO_CODECS[choice].name in can_hold:
         return choice, ""
-    if codec in _MASTERS:
-        choice = "ffv1" if "ffv1" in can_hold else "prores-422-hq"
-        return choice, f"the picture is {codec}, which is not written: {choice} instead"
-    choice = next((c for c in ("h264", "vp9", "av1") if VIDEO_CODECS[c].name in can_hold), "h264")
-    return choice, f"the picture is {codec}, which is not written: {choice} at high quality instead"
+    others = ("ffv1", "prores-422-hq") if codec in _MASTERS else ("h264", "vp9", "av1")
+    others += ("dnxhr-hqx" if depth > 8 else "dnxhr-hq",)
+    choice = next((c for c in others if VIDEO_CODECS[c].name in can_hold), choice or "h264")
+    return choice, f"the picture is {codec}, which is not written here: {choice} instead"

@@ -25,6 +25,12 @@ from lipsync_cli.media.probe import MediaInfo, require_video
 PIECE_SUFFIX = ".piece"
 _GOP_S = 2
 _SUFFIXES = (".mov", ".mp4", ".mkv", ".mxf")
+_UNLISTED = {  # containers for which FFmpeg keeps no list
+    "mpegts": frozenset(("h264", "hevc", "mpeg2video", "aac", "mp2", "mp3", "ac3", "eac3", "opus")),
+    "mxf": frozenset(
+        ("prores", "dnxhd", "pcm_s16le", "pcm_s24le")
+    ),  # H.264 only with headers in every picture
+}
 _INTERLACED = ("h264", "prores", "dnxhd")
 
 
@@ -79,7 +85,7 @@ class EncodeSettings:
         can_hold = codecs_of_container(out)
         note = ""
         if video_codec is None:
-            video_codec, note = follow_codec(source.codec, profile, can_hold)
+            video_codec, note = follow_codec(source.codec, profile, source.bit_depth, can_hold)
         codec = _chosen_codec(video_codec, out, can_hold)
         chosen_format = _chosen_format(video_codec, codec, picture.format.name, pixel_format)
         colour = colour_tags(picture)
@@ -114,7 +120,7 @@ def codecs_of_container(out: Path) -> frozenset[str]:
             f"{out}: no container goes by the suffix {out.suffix!r}.", "use .mp4, .mov or .mkv"
         ) from error
     with container:
-        return frozenset(container.supported_codecs)
+        return _UNLISTED.get(container.format.name) or frozenset(container.supported_codecs)
 
 
 def _chosen_codec(choice: str, out: Path, can_hold: frozenset[str]) -> VideoCodec:
