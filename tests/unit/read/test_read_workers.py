@@ -28,3 +28,19 @@ def test_process_that_dies_costs_its_clip_alone(tmp_path):
     assert isinstance(of_clip[1][-1], ClipEnd) and isinstance(of_clip[1][0], Piece)
     assert isinstance(of_clip[2][-1], InputError) and len(of_clip[2]) == 1
     assert not multiprocessing.active_children()
+
+
+def test_networks_are_loaded_once_for_all_clips(tmp_path):
+    class Counted:
+        loads = 0
+
+        def load(self):
+            self.loads += 1
+            return face_models().load()
+
+    faces = Counted()
+    clip = write_speaking_clip(tmp_path / "clip.mp4", seconds=0.5)
+    source = MouthSource(faces, MouthWindow(96, 36, 60), 128, 75)
+    found = list(find_pieces([clip, clip], source, workers=0))
+    assert [number for number, one in found if isinstance(one, ClipEnd)] == [0, 1]
+    assert faces.loads == 1
