@@ -12,6 +12,7 @@ from lipsync_cli.cli.output import Output, table
 
 if TYPE_CHECKING:
     from lipsync_cli.tasks.evaluate import EvaluateOffsetRequest, OffsetScores
+    from lipsync_cli.tasks.evaluate_sync import SyncTable
 
 Clips = Annotated[
     Path,
@@ -49,12 +50,13 @@ EXAMPLES = (
     "lipsync evaluate offset prepared --keys 's2/*' --keys 's3/*'",
     "lipsync evaluate offset prepared --keys 's1/*' --last 50 --model ./my-model --calibrate",
 )
+SYNC_EXAMPLE = "lipsync evaluate sync dubbed --model stable-syncnet"
 
 
 def register(app: typer.Typer) -> None:
     evaluate = typer.Typer(no_args_is_help=True, help="Measure how right the answers are, on clips of yours.")
-    evaluate.callback()(lambda: None)  # a group of one command stays a group
     evaluate.command("offset", epilog=examples(*EXAMPLES))(offset)
+    evaluate.command("sync", epilog=examples(SYNC_EXAMPLE))(sync)
     app.add_typer(evaluate, name="evaluate", epilog=examples(EXAMPLES[0]))
 
 
@@ -80,6 +82,54 @@ def offset(
     )
     output = Output(schema="lipsync.evaluate.offset/1", json=json, quiet=quiet)
     (_mismatched if mismatched else _calibrate if calibrate else _score)(request, output)
+
+
+def sync(
+    clips: Clips,
+    keys: Keys,
+    last: Last = 0,
+    model: Model = "stable-syncnet",
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say how well sound fits lips, as papers on dubbing do: LSE-C, LSE-D, and what both are blind to, the lead."""
+    from lipsync_cli.tasks.evaluate_sync import EvaluateSyncRequest, evaluate_sync
+
+    output = Output(schema="lipsync.evaluate.sync/1", json=json, quiet=quiet)
+    asked = EvaluateSyncRequest(
+        clips=clips, keys=tuple(keys) or ("*",), last=last, model=model, device=device
+    )
+    found = evaluate_sync(asked, output.progress())
+    for reason in found.unusable:
+        output.warning(reason)
+    output.result(found, _as_sync_text(found))
+
+
+def _as_sync_text(found: SyncTable) -> str:
+    columns = ("clip", "LSE-C", "LSE-D", "lead, ms", "accuracy, %")
+    rows = [
+        (
+            row.key,
+            f"{row.lse_c:.3f}",
+            f"{row.lse_d:.3f}",
+            f"{row.audio_lead_ms:.0f}",
+            _percent(row.accuracy_percent),
+        )
+        for row in found.clips
+    ]
+    mean = (
+        "mean",
+        f"{found.lse_c:.3f}",
+        f"{found.lse_d:.3f}",
+        f"{found.lead_ms:.0f}",
+        _percent(found.accuracy_percent),
+    )
+    return f"{len(found.clips)} clips, by {found.model}\n" + table(columns, [*rows, mean])
+
+
+def _percent(value: float) -> str:
+    return "–" if value != value else f"{value:.1f}"
 
 
 def _score(request: EvaluateOffsetRequest, output: Output) -> None:

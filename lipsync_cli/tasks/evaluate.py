@@ -118,7 +118,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class SeenClip:
     """One clip, decoded once.  vocal: (T, D) unit, `seen`: (T,) bool.  samples: (T·640,), from the first frame on."""
 
     key: str
@@ -138,7 +138,7 @@ def evaluate_offset(request: EvaluateOffsetRequest, progress: Progress = SILENT)
     from lipsync_cli.networks.synclipmae.objective import sync_metrics
 
     embedder = load_embedder(request.model, request.device)
-    clips, unusable = _read(request, embedder, progress)
+    clips, unusable = read_clips(request, embedder, progress)
     config = _config(embedder)
     wanted_ms = [shift * FRAME_MS for shift in SHIFTS_FRAMES]
     shifts_ms = wanted_ms + [shift for shift in SUBFRAME_SHIFTS_MS if shift not in wanted_ms]
@@ -180,7 +180,7 @@ def evaluate_mismatched(request: EvaluateOffsetRequest, progress: Progress = SIL
     Raises: as `evaluate_offset`; UsageError when no subject has two clips.
     """
     embedder = load_embedder(request.model, request.device)
-    clips, unusable = _read(request, embedder, progress)
+    clips, unusable = read_clips(request, embedder, progress)
     pairs = list(_mismatched(clips))
     if not pairs:
         raise UsageError("no subject has two clips to exchange the sound of.", "--keys 's1/*'")
@@ -206,7 +206,7 @@ def calibrate(request: EvaluateOffsetRequest, progress: Progress = SILENT) -> Ca
     Raises: as `evaluate_offset`; UsageError when fewer than 8 clips read plausibly.
     """
     embedder = load_embedder(request.model, request.device)
-    clips, _ = _read(request, embedder, progress)
+    clips, _ = read_clips(request, embedder, progress)
     config = replace(_config(embedder), bias_ms=0.0, systematic_ms=0.0)
     bands = [_band(clip, clip.samples, 0, embedder, config) for clip in clips]
     leads = [estimate_from_band(band, config=config).audio_lead_ms for band in bands]
@@ -265,13 +265,13 @@ def shift_sound(samples: np.ndarray, lead_ms: int) -> tuple[np.ndarray, slice]:
 
 
 def _measure(
-    clip: _Seen, samples: np.ndarray, lead_ms: int, embedder: Embedder, config: LeadConfig
+    clip: SeenClip, samples: np.ndarray, lead_ms: int, embedder: Embedder, config: LeadConfig
 ) -> LeadEstimate:
     band = _band(clip, samples, lead_ms, embedder, config)
     return estimate_from_band(band, evidence=clip.evidence, config=config)
 
 
-def _band(clip: _Seen, samples: np.ndarray, lead_ms: int, embedder: Embedder, config: LeadConfig) -> Band:
+def _band(clip: SeenClip, samples: np.ndarray, lead_ms: int, embedder: Embedder, config: LeadConfig) -> Band:
     """Similarities of a clip's lips with a sound moved by lead_ms."""
     moved, kept = shift_sound(samples, lead_ms)
     made = embedder.embed_sound(moved)
@@ -290,13 +290,13 @@ def _band(clip: _Seen, samples: np.ndarray, lead_ms: int, embedder: Embedder, co
     )
 
 
-def _per_frame(clip: _Seen, embedder: Embedder) -> np.ndarray:
+def _per_frame(clip: SeenClip, embedder: Embedder) -> np.ndarray:
     """Audio tokens at the frames' times: (T, D)."""
     tokens = embedder.comparable(embedder.embed_sound(clip.samples))
     return tokens[:: int(embedder.audio_rate / FRAME_RATE)][: len(clip.vocal)]
 
 
-def _mismatched(clips: list[_Seen]) -> Iterator[tuple[_Seen, _Seen]]:
+def _mismatched(clips: list[SeenClip]) -> Iterator[tuple[SeenClip, SeenClip]]:
     """Each clip with the one half a round further among its subject's."""
     for subject in sorted({clip.subject for clip in clips}):
         own = [clip for clip in clips if clip.subject == subject]
@@ -304,14 +304,14 @@ def _mismatched(clips: list[_Seen]) -> Iterator[tuple[_Seen, _Seen]]:
             yield clip, own[(index + len(own) // 2) % len(own)]
 
 
-def _read(
+def read_clips(
     request: EvaluateOffsetRequest, embedder: Embedder, progress: Progress
-) -> tuple[list[_Seen], tuple[str, ...]]:
+) -> tuple[list[SeenClip], tuple[str, ...]]:
     """Every clip that can be used, and why others cannot."""
     if request.clips.is_dir() and not os.access(request.clips, os.R_OK | os.X_OK):
         raise InputError(f"{request.clips}: the folder cannot be read.", f"ls -ld '{request.clips}'")
     prepared = request.clips.suffix == ".jsonl" or (request.clips / MANIFEST_NAME).is_file()
-    known = read_manifest(request.clips) if prepared else _videos(request.clips)
+    known = read_manifest(request.clips) if prepared else find_videos(request.clips)
     last = {clip.subject: request.last for clip in known} if request.last else {}
     chosen = choose_clips(known, ClipChoice(keys=request.keys, keep_last=last))
     folder = request.clips if request.clips.is_dir() else request.clips.parent
@@ -333,7 +333,7 @@ def _read(
     return found, tuple(unusable)
 
 
-def _videos(folder: Path) -> list[Clip]:
+def find_videos(folder: Path) -> list[Clip]:
     """The videos of a folder as a manifest would list them: "subject/name" from where they lie."""
     if not folder.is_dir():
         raise InputError(f"{folder}: neither a folder nor a manifest.", f"ls '{folder.parent}'")
@@ -355,16 +355,16 @@ def _videos(folder: Path) -> list[Clip]:
     ]
 
 
-def _prepared(folder: Path, clip: Clip, embedder: Embedder) -> _Seen:
+def _prepared(folder: Path, clip: Clip, embedder: Embedder) -> SeenClip:
     data = load_clip(folder, clip, grey=False)
     margin = (data.frames.shape[1] - embedder.crop_px) // 2
     inner = slice(margin, margin + embedder.crop_px)
     vocal = embedder.comparable(embedder.embed_pictures(list(data.frames[:, inner, inner])))
     evidence = _heard(Evidence(), data.samples)
-    return _Seen(clip.key, clip.subject, vocal, np.ones(len(vocal), bool), data.samples, evidence)
+    return SeenClip(clip.key, clip.subject, vocal, np.ones(len(vocal), bool), data.samples, evidence)
 
 
-def _filmed(clip: Clip, source, embedder: Embedder) -> _Seen:
+def _filmed(clip: Clip, source, embedder: Embedder) -> SeenClip:
     path = Path(clip.source)
     faces = embed_faces(path, source, embedder, SILENT, None)
     if not faces:
@@ -377,7 +377,7 @@ def _filmed(clip: Clip, source, embedder: Embedder) -> _Seen:
     sound = load_audio(path, sample_rate_hz=SAMPLE_RATE_HZ)
     samples = slice_sound(sound, Fraction(first) / FRAME_RATE, count * SAMPLES_PER_FRAME)
     evidence = Evidence(mouth_motion=float(face.mouth_open.std()))
-    return _Seen(clip.key, clip.subject, vocal, seen, samples, _heard(evidence, samples))
+    return SeenClip(clip.key, clip.subject, vocal, seen, samples, _heard(evidence, samples))
 
 
 def _heard(evidence: Evidence, samples: np.ndarray) -> Evidence:
