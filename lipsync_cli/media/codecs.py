@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import av
+from av.error import FFmpegError
+
+from lipsync_cli.media.probe import VideoStream
 
 
 @dataclass(frozen=True)
@@ -12,7 +17,8 @@ class VideoCodec:
     """One choice of `--video-codec`.
 
     encoder, options: of FFmpeg.  name: FFmpeg's name of what it makes.  quality: the constant rate factor when none is
-    asked for, lower is better; None where the profile alone decides.  worst: the largest factor.
+    asked for, lower is better; None where the profile alone decides.  worst: the largest factor.  any_size: whether a
+    picture may have half a chroma sample at its edge.
     """
 
     name: str
@@ -20,6 +26,7 @@ class VideoCodec:
     options: tuple[tuple[str, str], ...] = ()
     quality: int | None = None
     worst: int = 51
+    any_size: bool = True
 
     @property
     def pixel_formats(self) -> tuple[str, ...]:
@@ -36,8 +43,8 @@ def _dnx(profile: str) -> VideoCodec:
 
 # Presets are the slowest that keep 1080p well under half of what two cores have for 10 frames a second
 VIDEO_CODECS = {
-    "h264": VideoCodec("h264", "libx264", (("preset", "veryfast"),), 16),
-    "hevc": VideoCodec("hevc", "libx265", (("preset", "superfast"),), 18),
+    "h264": VideoCodec("h264", "libx264", (("preset", "veryfast"),), 16, any_size=False),
+    "hevc": VideoCodec("hevc", "libx265", (("preset", "superfast"),), 18, any_size=False),
     "prores-proxy": _prores(0),
     "prores-lt": _prores(1),
     "prores-422": _prores(2),
@@ -58,7 +65,7 @@ VIDEO_CODECS = {
         20,
         63,
     ),
-    "av1": VideoCodec("av1", "libsvtav1", (("preset", "10"),), 24, 63),
+    "av1": VideoCodec("av1", "libsvtav1", (("preset", "10"),), 24, 63, any_size=False),
 }
 _BY_PROFILE = {
     ("prores", "Proxy"): "prores-proxy",
@@ -81,15 +88,63 @@ _MASTERS = {  # codecs of masters without loss, or nearly: H.264 would throw awa
 }
 
 
-def follow_codec(codec: str, profile: str | None, depth: int, can_hold: frozenset[str]) -> tuple[str, str]:
-    """(choice, note) for a source of FFmpeg's `codec` and bit depth; the note says why when the codec is another.
+DNXHD_MBPS = (
+    *(
+        36,
+        42,
+        45,
+        60,
+        63,
+        75,
+        80,
+        84,
+        85,
+        90,
+        100,
+        110,
+        115,
+        116,
+        120,
+        121,
+        145,
+        146,
+        175,
+        176,
+        180,
+        183,
+        185,
+    ),
+    *(220, 240, 290, 291, 350, 365, 366, 390, 440, 730, 880),
+)
 
-    can_hold: FFmpeg's names of the codecs that the output's container takes.
+
+def is_dnxhd(width: int, height: int, rate: Fraction, pixel_format: str, megabits: int) -> bool:
+    """Whether SMPTE VC-3 has such a picture at such a rate, as far as the encoder knows."""
+    context: Any = av.CodecContext.create("dnxhd", "w")
+    context.width, context.height, context.pix_fmt = width, height, pixel_format
+    context.framerate, context.time_base = rate, 1 / rate
+    context.bit_rate = megabits * 1_000_000
+    try:
+        context.open()
+    except FFmpegError:
+        return False
+    return True
+
+
+def follow_codec(
+    source: VideoStream, profile: str | None, full_chroma: bool, can_hold: frozenset[str]
+) -> tuple[str, str]:
+    """(choice, note) for a source; the note says why when the codec is another.
+
+    profile: as FFmpeg says it.  full_chroma: whether every pixel has a colour of its own.  can_hold: FFmpeg's names of
+    the codecs that the output's container takes.
     """
+    codec = source.codec
     choice = _BY_PROFILE.get((codec, profile or "")) or _FAMILIES.get(codec)
     if choice and VIDEO_CODECS[choice].name in can_hold:
         return choice, ""
-    others = ("ffv1", "prores-422-hq") if codec in _MASTERS else ("h264", "vp9", "av1")
-    others += ("dnxhr-hqx" if depth > 8 else "dnxhr-hq",)
+    prores = "prores-4444" if full_chroma else "prores-422-hq"
+    others = ("ffv1", prores) if codec in _MASTERS else ("h264", "vp9", "av1")
+    others += ("dnxhr-hqx" if source.bit_depth > 8 else "dnxhr-hq",)
     choice = next((c for c in others if VIDEO_CODECS[c].name in can_hold), choice or "h264")
     return choice, f"the picture is {codec}, which is not written here: {choice} instead"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import av
 import numpy as np
 
+_RGB, _BT709 = 0, 1
+_LIMITED, _FULL = 1, 2
 _DYNAMIC = {"DYNAMIC_HDR_PLUS": "HDR10+", "DOVI_RPU_BUFFER": "Dolby Vision", "DOVI_METADATA": "Dolby Vision"}
 
 
@@ -37,6 +40,14 @@ def colour_tags(picture: Any) -> ColourTags:
         _mastering(side.get("MASTERING_DISPLAY_METADATA", b"")),
         _light(side.get("CONTENT_LIGHT_LEVEL", b"")),
     )
+
+
+def converted_tags(tags: ColourTags, source: str, target: str) -> ColourTags:
+    """The tags of pictures that go from pixel format `source` to `target`: R'G'B' becomes BT.709, and back."""
+    was_rgb, is_rgb = (av.VideoFormat(name).is_rgb for name in (source, target))
+    if was_rgb == is_rgb:
+        return tags
+    return replace(tags, matrix=_RGB, range=_FULL) if is_rgb else replace(tags, matrix=_BT709, range=_LIMITED)
 
 
 def dynamic_metadata(picture: Any) -> tuple[str, ...]:

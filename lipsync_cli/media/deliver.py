@@ -20,7 +20,7 @@ from av.stream import Disposition
 from lipsync_cli.core.container import open_container
 from lipsync_cli.core.sound import SoundBlock, sound_track
 from lipsync_cli.media.carry import Job
-from lipsync_cli.media.encode import codecs_of_container
+from lipsync_cli.media.encode_settings import codecs_of_container
 from lipsync_cli.media.encode_sound import as_integers, encoded_sound, is_lossless
 from lipsync_cli.media.mix import Laid, mixed, true_peak
 from lipsync_cli.media.probe import AudioStream, probe, require_audio

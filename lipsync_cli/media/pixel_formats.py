@@ -10,6 +10,18 @@ def bits_of(name: str) -> int:
     return max(component.bits for component in av.VideoFormat(name).components)
 
 
+def chroma_step(name: str) -> tuple[int, int]:
+    """Pixels across and down that share one chroma sample of FFmpeg's pixel format `name`."""
+    wide, high = _chroma_size(av.VideoFormat(name, 16, 16))
+    return 16 // wide, 16 // high
+
+
+def is_whole(name: str, width: int, height: int) -> bool:
+    """Whether a picture of this size has whole chroma samples only."""
+    across, down = chroma_step(name)
+    return width % across == height % down == 0
+
+
 def nearest_format(source: str, formats: tuple[str, ...]) -> str:
     """The one of `formats` that loses least of `source`, and of those the one that adds least."""
     return (
