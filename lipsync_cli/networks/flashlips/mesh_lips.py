@@ -30,6 +30,7 @@ _RING = (len(OUTER_LIPS) // 2 - np.arange(len(OUTER_LIPS))) % len(OUTER_LIPS)
 MIRRORED = np.concatenate(
     [_RING, len(OUTER_LIPS) + _RING, len(OUTER_LIPS) + len(INNER_LIPS) + np.arange(len(JAW))[::-1]]
 )
+LIMIT = 4.0  # what numbers off the landmarks stay within; training clips reach 3
 CLOSED_SHARE = 0.15  # of the frames of a face: the most closed ones show its mouth at rest
 
 
@@ -49,7 +50,7 @@ class MeshLipsConfig:
 
 
 class MeshLips(nn.Module):
-    """Shape of lips and jaw as its first principal components, of unit variance over the training clips, and a glance."""
+    """Shape of lips and jaw as its first principal components over the training clips, and a glance."""
 
     basis: Tensor
 
@@ -77,7 +78,8 @@ class MeshLips(nn.Module):
         points = expression_target(landmarks)
         if mirrored:
             points = points[:, MIRRORED] * np.array([-1, 1], np.float32)
-        return points.reshape(len(points), -1) @ self.basis.cpu().numpy()
+        numbers = points.reshape(len(points), -1) @ self.basis.cpu().numpy()
+        return LIMIT * np.tanh(numbers / LIMIT)  # a turned head must not lead where no training was
 
     def look(self, mouths: Tensor) -> Tensor:
         """The extra numbers.  (N, 3, mouth_px, mouth_px) in −1…1 → (N, extra)."""
@@ -85,13 +87,18 @@ class MeshLips(nn.Module):
 
 
 def principal_basis(rows: Sequence[np.ndarray], weights: Sequence[float], count: int) -> np.ndarray:
-    """(D, count): projects onto the strongest directions within clips, to unit variance.  rows: each (T, D)."""
+    """(D, count): projects onto the strongest directions within clips.  rows: each (T, D).
+
+    The strongest number has unit variance, the others the root of their share of it: whole units of what hardly moves
+    in training would be steps of noise in other films.
+    """
     centred = [row - row.mean(0) for row in rows]
     total = sum(weight * len(row) for row, weight in zip(centred, weights, strict=True))
     spread = sum(weight * row.T @ row for row, weight in zip(centred, weights, strict=True)) / total
     strength, directions = np.linalg.eigh(spread)
     strongest = np.argsort(strength)[::-1][:count]
-    return (directions[:, strongest] / np.sqrt(strength[strongest])).astype(np.float32)
+    scale = np.sqrt(np.sqrt(strength[strongest]) * np.sqrt(strength.max()))
+    return (directions[:, strongest] / scale).astype(np.float32)
 
 
 def rest_of(lips: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

@@ -41,4 +41,4 @@ def tiny_source(start: TinyFlashLips, margin_px: int = 8) -> LipsSource:
         )
         save_tiny(whole, folder, licence, {"validation": metrics})
 
-    return LipsSource(read, save)
+    return LipsSource(start.config.lips.numbers, read, save)

@@ -97,7 +97,7 @@ class WarpEditor(nn.Module):
         x = self.blend2(torch.cat([target[0], fused[0], double(x)], 1), lips)
         residual = F.pixel_shuffle(self.residual(x), 2)
         moved = fuse(references.images, flows, weights)
-        drawn = moved + resize(residual, frames.shape[-1]).to(moved.dtype)
+        drawn = moved + torch.tanh(resize(residual, frames.shape[-1]).to(moved.dtype))
         return Drawn(frames + holes * (drawn - frames), moved, flows)
 
 

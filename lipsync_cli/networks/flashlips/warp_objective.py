@@ -199,7 +199,7 @@ class WarpObjective:
                     near = far[np.argsort(np.square(shapes[far] - shapes[frame]).sum(-1))]
                     chosen = [frame, *near[: self.recipe.data.references]]
                     example = make_example(data, shapes, chosen, self.recipe)
-                    still = ViewConfig(0, 0, 0, 0, 0, 0)
+                    still = ViewConfig(*[0.0] * 7)
                     for name, value in draw_geometry(rng, still, len(chosen)).items():
                         example[name] = torch.from_numpy(value)
                     examples.append(example)

@@ -20,7 +20,7 @@ class ViewConfig:
     """Strengths of the augmentation.
 
     Of an example as a whole: colour, sharpness (blur to sharpening), bend_px (of the face's shape).  Of each picture:
-    turn_deg, scale, shift_px.
+    turn_deg, scale, shift_px, own_bend_px, as heads that move.
     """
 
     colour: float = 0.4
@@ -29,19 +29,21 @@ class ViewConfig:
     turn_deg: float = 4.0
     scale: float = 0.05
     shift_px: float = 2.5
+    own_bend_px: float = 1.5
 
 
 def draw_geometry(rng: np.random.Generator, config: ViewConfig, num_pictures: int) -> dict[str, np.ndarray]:
-    """matrices: (1 + R, 2, 2) and shifts: (1 + R, 2) px.  bend: (2, 4, 4) px, on a coarse grid.  flip: ±1."""
+    """matrices: (1 + R, 2, 2) and shifts: (1 + R, 2) px.  bend: (1 + R, 2, 4, 4) px, on a coarse grid."""
     common = rng.normal(0, 0.5, 4)
     own = rng.normal(0, 0.5, (num_pictures, 4)) + common
     angle = np.radians(config.turn_deg) * own[:, 0]
     scale = np.exp(config.scale * own[:, 1])
     turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
+    own_bend = config.own_bend_px * rng.normal(0, 0.5, (num_pictures, 2, 4, 4))
     return {
         "matrices": (turn * scale[:, None, None]).astype(np.float32),
         "shifts": (config.shift_px * own[:, 2:]).astype(np.float32),
-        "bend": (config.bend_px * rng.normal(0, 0.5, (2, 4, 4))).astype(np.float32),
+        "bend": (config.bend_px * rng.normal(0, 0.5, (2, 4, 4)) + own_bend).astype(np.float32),
     }
 
 
@@ -62,7 +64,7 @@ def draw_colour(rng: np.random.Generator, strength: float) -> np.ndarray:
 def sampling_grid(matrices: Tensor, shifts: Tensor, bend: Tensor, window: Tensor, side_px: int) -> Tensor:
     """Where each pixel of the view comes from, for `grid_sample`.
 
-    matrices: (B, P, 2, 2).  shifts: (B, P, 2) px.  bend: (B, 2, 4, 4).  window: (4,) left, top, width of the view
+    matrices: (B, P, 2, 2).  shifts: (B, P, 2) px.  bend: (B, P, 2, 4, 4).  window: (4,) left, top, width of the view
     in the prepared crop and the crop's own side, px.  Returns (B · P, S, S, 2).
     """
     left, top, width, whole = window.tolist()
@@ -71,8 +73,8 @@ def sampling_grid(matrices: Tensor, shifts: Tensor, bend: Tensor, window: Tensor
     middle = width / 2
     view = torch.stack([x, y], -1) - middle
     moved = torch.einsum("bpij,hwj->bphwi", matrices, view) + shifts[:, :, None, None]
-    bent = F.interpolate(bend, size=(side_px, side_px), mode="bicubic", align_corners=False)
-    moved = moved + bent.permute(0, 2, 3, 1)[:, None] + middle + torch.tensor([left, top])
+    bent = F.interpolate(bend.flatten(0, 1), size=(side_px, side_px), mode="bicubic", align_corners=False)
+    moved = moved + bent.permute(0, 2, 3, 1).view_as(moved) + middle + torch.tensor([left, top])
     return (2 * moved / whole - 1).flatten(0, 1)
 
 
