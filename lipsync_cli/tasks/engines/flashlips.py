@@ -120,6 +120,8 @@ class FlashLipsEngine:
         own = face.lips.cpu().numpy()
         rest = rest_of(own, references.landmarks)
         if isinstance(drive, FaceDrive):
+            if not len(drive.crops.images):
+                raise InputError("no face is seen in what is to drive the mouth.", "give a video with a face")
             crops = drive.crops
             with torch.inference_mode():
                 parts = [

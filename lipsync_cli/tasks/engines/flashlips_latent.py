@@ -65,6 +65,8 @@ class LatentEngine:
         own = self._read(references)
         rest = rest_of(own, references.landmarks)
         if isinstance(drive, FaceDrive):
+            if not len(drive.crops.images):
+                raise InputError("no face is seen in what is to drive the mouth.", "give a video with a face")
             lips = self._read(drive.crops)
             moved = retargeted(lips, rest_of(lips, drive.crops.landmarks), rest)
             self._track = LipsTrack(drive.crops.times_s, moved)
