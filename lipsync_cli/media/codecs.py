@@ -145,6 +145,6 @@ def follow_codec(
         return choice, ""
     prores = "prores-4444" if full_chroma else "prores-422-hq"
     others = ("ffv1", prores) if codec in _MASTERS else ("h264", "vp9", "av1")
-    others += ("dnxhr-hqx" if source.bit_depth > 8 else "dnxhr-hq",)
+    others += ("dnxhr-hqx" if source.bit_depth > 8 else "dnxhr-hq", "ffv1")
     choice = next((c for c in others if VIDEO_CODECS[c].name in can_hold), choice or "h264")
     return choice, f"the picture is {codec}, which is not written here: {choice} instead"

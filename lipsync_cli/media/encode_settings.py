@@ -24,6 +24,7 @@ _UNLISTED = {  # containers for which FFmpeg keeps no list
         ("prores", "dnxhd", "pcm_s16le", "pcm_s24le")
     ),  # H.264 only with headers in every picture
 }
+_MISPLACED = {"avi": frozenset(("h264", "hevc"))}  # AVI has no times, and FFmpeg reads these a picture late
 _INTERLACED = ("h264", "prores", "dnxhd")
 
 
@@ -98,7 +99,7 @@ class EncodeSettings:
             notes=(note,) if note else (),
         )
         settings = _with_dnxhd_rate(settings)
-        options = settings.options + _stream_options(settings, source.variable_rate, out)
+        options = settings.options + _stream_options(settings, source.variable_rate)
         return replace(settings, options=options, notes=settings.notes + _losses(settings, picture))
 
 
@@ -111,7 +112,10 @@ def codecs_of_container(out: Path) -> frozenset[str]:
             f"{out}: no container goes by the suffix {out.suffix!r}.", "use .mp4, .mov or .mkv"
         ) from error
     with container:
-        return _UNLISTED.get(container.format.name) or frozenset(container.supported_codecs)
+        name = container.format.name
+        return _UNLISTED.get(name) or frozenset(container.supported_codecs) - _MISPLACED.get(
+            name, frozenset()
+        )
 
 
 def _chosen_codec(choice: str, out: Path, can_hold: frozenset[str]) -> VideoCodec:
@@ -190,13 +194,11 @@ def _with_dnxhd_rate(settings: EncodeSettings) -> EncodeSettings:
     return replace(settings, codec=choice, options=options, bit_rate=0, notes=(*settings.notes, note))
 
 
-def _stream_options(settings: EncodeSettings, variable_rate: bool, out: Path) -> tuple[tuple[str, str], ...]:
+def _stream_options(settings: EncodeSettings, variable_rate: bool) -> tuple[tuple[str, str], ...]:
     options = []
     colour, family = settings.colour, VIDEO_CODECS[settings.codec].name
     if family in ("h264", "hevc", "vp9", "av1"):
         options.append(("g", str(max(1, round(settings.rate * _GOP_S)))))
-    if out.suffix.lower() == ".avi":  # it knows the order in which pictures are stored, and no other
-        options.append(("bf", "0"))
     if settings.interlaced and family in _INTERLACED:
         options.append(("flags", "+ildct+ilme"))
     if family == "h264":
