@@ -24,7 +24,9 @@ _UNLISTED = {  # containers for which FFmpeg keeps no list
         ("prores", "dnxhd", "pcm_s16le", "pcm_s24le")
     ),  # H.264 only with headers in every picture
 }
-_MISPLACED = {"avi": frozenset(("h264", "hevc"))}  # AVI has no times, and FFmpeg reads these a picture late
+_MISPLACED = {
+    "avi": frozenset(("h264", "hevc", "vp9", "av1"))
+}  # AVI has no times: H.264 is read a picture late
 _INTERLACED = ("h264", "prores", "dnxhd")
 
 
