@@ -1,4 +1,4 @@
-"""`lipsync evaluate offset`: the papers' tables, on your data."""
+"""`lipsync evaluate`: how right the answers are, on your data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lipsync_cli.cli.output import Output, table
 
 if TYPE_CHECKING:
     from lipsync_cli.tasks.evaluate import EvaluateOffsetRequest, OffsetScores
+    from lipsync_cli.tasks.evaluate_dub import ClipScores, DubScores, SyncScores
     from lipsync_cli.tasks.evaluate_sync import SyncTable
 
 Clips = Annotated[
@@ -46,17 +47,25 @@ Calibrate = Annotated[
     ),
 ]
 
+Engine = Annotated[str, typer.Option(metavar="NAME", help="As in `lipsync dub`.")]
+Adapt = Annotated[str, typer.Option(metavar="auto|off|STEPS", help="As in `lipsync dub`.")]
+Sound = Annotated[
+    bool, typer.Option("--sound/--no-sound", help="Drive the mouths by sound too, and measure the sync.")
+]
+
 EXAMPLES = (
     "lipsync evaluate offset prepared --keys 's2/*' --keys 's3/*'",
     "lipsync evaluate offset prepared --keys 's1/*' --last 50 --model ./my-model --calibrate",
 )
 SYNC_EXAMPLE = "lipsync evaluate sync dubbed --model stable-syncnet"
+DUB_EXAMPLE = "lipsync evaluate dub prepared --keys 's2/*' --keys 's3/*' --adapt off"
 
 
 def register(app: typer.Typer) -> None:
     evaluate = typer.Typer(no_args_is_help=True, help="Measure how right the answers are, on clips of yours.")
     evaluate.command("offset", epilog=examples(*EXAMPLES))(offset)
     evaluate.command("sync", epilog=examples(SYNC_EXAMPLE))(sync)
+    evaluate.command("dub", epilog=examples(DUB_EXAMPLE))(dub)
     app.add_typer(evaluate, name="evaluate", epilog=examples(EXAMPLES[0]))
 
 
@@ -192,3 +201,82 @@ def _calibrate(request: EvaluateOffsetRequest, output: Output) -> None:
         f"{request.model}: bias {found.bias_ms:.1f} ms, systematic {found.systematic_ms:.1f} ms"
         f" ({found.used} of {found.clips} clips)",
     )
+
+
+def dub(
+    clips: Clips,
+    keys: Keys,
+    last: Last = 0,
+    engine: Engine = "flashlips-tiny",
+    adapt: Adapt = "auto",
+    sound: Sound = True,
+    model: Model = "synclipmae-tiny",
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hide mouths that are known and have them put back; then drive mouths by sound and measure the sync."""
+    from lipsync_cli.tasks.evaluate_dub import EvaluateDubRequest, evaluate_dub
+
+    request = EvaluateDubRequest(
+        clips=clips,
+        keys=tuple(keys) or ("*",),
+        last=last,
+        engine=engine,
+        adapt=adapt,
+        sound=sound,
+        model=model,
+        device=device,
+    )
+    output = Output(schema="lipsync.evaluate.dub/1", json=json, quiet=quiet)
+    scores = evaluate_dub(request, output.progress())
+    for reason in scores.unusable:
+        output.warning(reason)
+    output.result(scores, _as_dub_text(scores))
+
+
+def _as_dub_text(scores: DubScores) -> str:
+    columns = (
+        "clip",
+        "frames",
+        "PSNR, dB",
+        "SSIM",
+        "LPIPS",
+        "source",
+        "own sound",
+        "200 ms late",
+        "other sound",
+    )
+    means = [
+        (
+            "PSNR, SSIM, LPIPS in the mouth's box",
+            f"{scores.psnr_db:.2f} dB, {scores.ssim:.3f}, {scores.lpips:.3f}",
+        ),
+        ("largest difference outside the mask, of 255", scores.outside_difference),
+        ("own sound: within ±1 frame of sync", f"{scores.own_within_percent:.0f} %"),
+        ("another's sound: within ±1 frame of sync", f"{scores.cross_within_percent:.0f} %"),
+        ("own sound, 200 ms late: median lead", f"{scores.late_ms:.0f} ms"),
+    ]
+    return "\n\n".join(
+        [
+            table(columns, [_dub_row(clip) for clip in scores.clips]),
+            f"{len(scores.clips)} clips, {scores.engine}, adapt {scores.adapt}\n"
+            + table(("", "value"), [(name, str(value)) for name, value in means]),
+        ]
+    )
+
+
+def _dub_row(clip: ClipScores) -> tuple[str, ...]:
+    mouth = clip.mouth
+    return (
+        clip.key,
+        str(mouth.frames),
+        f"{mouth.psnr_db:.2f}",
+        f"{mouth.ssim:.3f}",
+        f"{mouth.lpips:.3f}",
+        *(_lead(score) for score in (clip.source, clip.own, clip.late, clip.cross)),
+    )
+
+
+def _lead(score: SyncScores | None) -> str:
+    return "" if score is None else f"{score.audio_lead_ms:.0f} ms ({score.confidence:.2f})"
