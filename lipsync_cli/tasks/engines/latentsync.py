@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lipsync_cli.core.device import resolve_device
 from lipsync_cli.core.errors import InputError, UsageError, WeightsError
+from lipsync_cli.core.shipped import did_you_mean
 from lipsync_cli.dubbing.engine import Crops, Drive, EngineSpec, SoundDrive, Tell
 from lipsync_cli.hub.catalogue import read_catalogue
 from lipsync_cli.hub.checksums import sha256_of
@@ -35,6 +36,8 @@ from lipsync_cli.networks.latentsync.unet import LatentSyncUNet
 AUTOENCODER, EAR = "sd-vae-ft-mse", "whisper-tiny"
 SAMPLES_PER_FRAME = 640
 RAMP_SAMPLES = 320  # 20 ms, over which sound that is no speech is faded away
+# `adapt` is every engine's; there is nothing to fit here.
+KNOWN_OPTIONS = {"adapt", "steps", "guidance", "solver", "precision", "windows", "cache", "compile"}
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -209,6 +212,12 @@ def read_options(
     options: Mapping[str, str], device: torch.device, size_px: int
 ) -> tuple[SampleConfig, torch.dtype]:
     """How to sample, and in which numbers.  Raises: UsageError naming the option that means nothing."""
+    unknown = sorted(options.keys() - KNOWN_OPTIONS)
+    if unknown:
+        raise UsageError(
+            f"LatentSync has no option '{unknown[0]}'{did_you_mean(unknown[0], KNOWN_OPTIONS)}.",
+            f"one of: {', '.join(sorted(KNOWN_OPTIONS - {'adapt'}))}",
+        )
     at_once = 1 if device.type != "cuda" else 4 if size_px <= 256 else 2
     try:
         config = SampleConfig(

@@ -220,6 +220,7 @@ def test_options_reach_the_sampler(folder):
         ({"solver": "euler"}, "euler"),
         ({"precision": "fp8"}, "fp8"),
         ({"compile": "yes"}, "yes"),
+        ({"stepz": "3"}, "did you mean 'steps'"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(folder, options, word):
