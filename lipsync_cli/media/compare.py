@@ -18,6 +18,7 @@ from lipsync_cli.core.progress import SILENT, Progress, Stage
 from lipsync_cli.media.encode_sound import as_integers, encoded_sound
 from lipsync_cli.media.frames import Frame, read_frames, sample_frames
 from lipsync_cli.media.mix import Laid, mixed
+from lipsync_cli.media.native import read_native
 from lipsync_cli.media.patch import Box
 from lipsync_cli.media.probe import MediaInfo, probe, require_video
 
@@ -43,7 +44,7 @@ def write_side_by_side(source: Path, result: Path, out: Path, progress: Progress
     info = probe(result)
     video = require_video(info)
     rate = min(video.rate, _MAX_RATE)
-    start, end = video.start, info.start + info.duration
+    start, end = video.start, _picture_end(info)
     count = max(1, round((end - start) * rate))
     with (
         tempfile.TemporaryDirectory(prefix="lipsync-") as folder,
@@ -102,6 +103,17 @@ def _paired(source: Path, result: Path, rate: Fraction) -> Iterator[np.ndarray]:
             for image, title in ((last, _TITLES[0]), (_fitted(after.image, width, height), _TITLES[1]))
         ]
         yield np.concatenate(pair, axis=1)
+
+
+def _picture_end(info: MediaInfo) -> Fraction:
+    """When the last picture goes, which may be long before the sound ends."""
+    begin, back = require_video(info).start, Fraction(2)
+    while True:
+        since = max(begin, info.start + info.duration - back)
+        ends = [frame.time + frame.duration for frame in read_native(info.path, start=since)]
+        if ends or since == begin:
+            return max(ends, default=begin)
+        back *= 8
 
 
 def _size(path: Path) -> tuple[int, int]:

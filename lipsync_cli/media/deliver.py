@@ -36,7 +36,6 @@ _COPIED = {  # codecs that are copied into a container, beyond those its players
 }
 _COPIED[".m2ts"] = _COPIED[".mts"] = _COPIED[".ts"]
 _MATROSKA = (".mkv", ".mka")
-_USUAL_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _PCM = {16: "pcm_s16le", 24: "pcm_s24le"}
 _LAYOUTS = {  # of files that give a number of channels alone
     f"{n} channels": name
@@ -154,11 +153,6 @@ def _is_primed(part: SoundPart, track: AudioStream) -> bool:
     with open_container(part.path) as container:
         first = next(iter(container.demux(sound_track(container, part.track, part.path))))
         return track.codec != "opus" and (first.pts or 0) * Fraction(first.time_base or 1) < track.start
-
-
-def _spoken(track: AudioStream) -> str:
-    """The layout's name; plain WAV files have none ("2 channels"), which encoders refuse: the usual one then."""
-    return _USUAL_LAYOUTS.get(track.channels, track.layout) if "channels" in track.layout else track.layout
 
 
 def _encoder(suffix: str, tracks: list[AudioStream], rate: int) -> tuple[str, int]:
