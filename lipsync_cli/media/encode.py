@@ -15,7 +15,7 @@ import av
 
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.media.codecs import VIDEO_CODECS
-from lipsync_cli.media.encode_settings import EncodeSettings
+from lipsync_cli.media.encode_settings import EncodeSettings, configure
 
 PIECE_SUFFIX = ".piece"
 
@@ -71,22 +71,8 @@ def _open_piece(path: Path, settings: EncodeSettings) -> Any:
 def add_encoder(container: Any, settings: EncodeSettings) -> Any:
     """A picture stream of `container` that encodes by `settings`."""
     stream = container.add_stream(settings.encoder, rate=settings.rate, options=dict(settings.options))
-    stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, settings.pixel_format
-    context = stream.codec_context
-    context.time_base = settings.time_base
-    if settings.bit_rate:
-        context.bit_rate = settings.bit_rate
-    tag(context, settings)
+    configure(stream.codec_context, settings)
     return stream
-
-
-def tag(context: Any, settings: EncodeSettings) -> None:
-    """Give a codec context the colours and the pixel shape of the source."""
-    colour = settings.colour
-    context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-    context.colorspace, context.color_range = colour.matrix, colour.range
-    if settings.sample_aspect:
-        context.sample_aspect_ratio = settings.sample_aspect
 
 
 def fitted(picture: av.VideoFrame, settings: EncodeSettings) -> av.VideoFrame:

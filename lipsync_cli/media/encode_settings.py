@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.error import FFmpegError
 
 from lipsync_cli.core.container import decode, open_container
 from lipsync_cli.core.errors import UsageError
@@ -101,8 +102,43 @@ class EncodeSettings:
             notes=(note,) if note else (),
         )
         settings = _with_dnxhd_rate(settings)
-        options = settings.options + _stream_options(settings, source.variable_rate)
-        return replace(settings, options=options, notes=settings.notes + _losses(settings, picture))
+        settings = replace(
+            settings, options=settings.options + _stream_options(settings, source.variable_rate)
+        )
+        _check_opens(settings, info.path)
+        return replace(settings, notes=settings.notes + _losses(settings, picture))
+
+
+def configure(context: Any, settings: EncodeSettings) -> None:
+    """Give an encoder that is not open yet its size, format, clock, colours and pixel shape."""
+    context.width, context.height, context.pix_fmt = settings.width, settings.height, settings.pixel_format
+    context.framerate, context.time_base = settings.rate, settings.time_base
+    if settings.bit_rate:
+        context.bit_rate = settings.bit_rate
+    tag(context, settings)
+
+
+def tag(context: Any, settings: EncodeSettings) -> None:
+    """Give a codec context the colours and the pixel shape of the source."""
+    colour = settings.colour
+    context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+    context.colorspace, context.color_range = colour.matrix, colour.range
+    if settings.sample_aspect:
+        context.sample_aspect_ratio = settings.sample_aspect
+
+
+def _check_opens(settings: EncodeSettings, source: Path) -> None:
+    """Find out before any work is done that the encoder refuses such a picture."""
+    context: Any = av.CodecContext.create(settings.encoder, "w")
+    context.options = dict(settings.options)
+    configure(context, settings)
+    try:
+        context.open()
+    except FFmpegError as error:
+        raise UsageError(
+            f"{source}: {settings.codec} cannot hold a picture of {settings.width} x {settings.height}.",
+            f"--video-codec {'|'.join(choice for choice in VIDEO_CODECS if choice != settings.codec)}",
+        ) from error
 
 
 def codecs_of_container(out: Path) -> frozenset[str]:

@@ -15,7 +15,7 @@ from lipsync_cli.core.progress import SILENT, Progress
 from lipsync_cli.media.carry import Job, Maker, describe, write_anew
 from lipsync_cli.media.codecs import VIDEO_CODECS
 from lipsync_cli.media.deliver import Delivery, sound_packets
-from lipsync_cli.media.encode import EncodeSettings, tag
+from lipsync_cli.media.encode_settings import EncodeSettings, tag
 from lipsync_cli.media.probe import MediaInfo, require_video
 
 

@@ -87,6 +87,7 @@ def test_what_is_lost_is_told_from_what_is_only_written_otherwise():
         ({"pixel_format": "yuv410p"}, "cannot hold pixel format 'yuv410p'", "yuv420p10le"),
         ({"quality": 52}, "quality 52", "0 to 51"),
         ({"name": "out.mov", "video_codec": "prores-lt", "quality": 5}, "no quality to choose", "--quality"),
+        ({"name": "out.mov", "video_codec": "dnxhr-hq"}, "cannot hold a picture of 64 x 48", "prores-422"),
         ({"name": "out.xyz"}, "no container", ".mkv"),
     ],
 )
