@@ -3,7 +3,7 @@
 # differs from the paper, whose main part comes from a frozen expression encoder: the face mesh is one that is at hand,
 # and what it says of a face does not depend on light or skin.
 
-Shapes: N frames, M = main + extra lips numbers, P points of `lips.EXPRESSION_POINTS`.
+Shapes: N frames, M = main + extra lips numbers, P points of `POINTS`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ from lipsync_cli.faces.crops import INNER_LIPS as UPPER_AND_LOWER
 from lipsync_cli.networks.flashlips.lips import (
     EXPRESSION_POINTS,
     INNER_LIPS,
-    JAW,
     OUTER_LIPS,
     expression_target,
 )
 
-# Place of each expression point's mirror image among them: both rings start at a corner of the mouth.
+CHIN = (176, 148, 152, 377, 400)
+POINTS = np.array(OUTER_LIPS + INNER_LIPS + CHIN)
+PLACES = {int(point): place for place, point in enumerate(EXPRESSION_POINTS)}
+_NUM_LIPS = len(OUTER_LIPS) + len(INNER_LIPS)
+_UPPER_LIP = [OUTER_LIPS.index(point) for point in (37, 0, 267)]
+# Place of each point's mirror image among them: both rings start at a corner of the mouth.
 _RING = (len(OUTER_LIPS) // 2 - np.arange(len(OUTER_LIPS))) % len(OUTER_LIPS)
-MIRRORED = np.concatenate(
-    [_RING, len(OUTER_LIPS) + _RING, len(OUTER_LIPS) + len(INNER_LIPS) + np.arange(len(JAW))[::-1]]
-)
-LIMIT = 4.0  # what numbers off the landmarks stay within; training clips reach 3
+MIRRORED = np.concatenate([_RING, len(OUTER_LIPS) + _RING, _NUM_LIPS + np.arange(len(CHIN))[::-1]])
+
+LIMIT = 3.5  # standard deviations of the training clips, within which numbers off the landmarks stay
 CLOSED_SHARE = 0.15  # of the frames of a face: the most closed ones show its mouth at rest
 
 
@@ -57,7 +60,7 @@ class MeshLips(nn.Module):
     def __init__(self, config: MeshLipsConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("basis", torch.zeros(2 * len(EXPRESSION_POINTS), config.main))
+        self.register_buffer("basis", torch.zeros(2 * len(POINTS), config.main))
         widths = (3, *config.channels)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
@@ -67,7 +70,7 @@ class MeshLips(nn.Module):
 
     def learn_basis(self, clips: Sequence[np.ndarray], weights: Sequence[float]) -> None:
         """From the landmarks of clips, each (T, 478, 2), and how much a frame of each counts."""
-        rows = [expression_target(clip).reshape(len(clip), -1) for clip in clips]
+        rows = [mouth_shape(clip).reshape(len(clip), -1) for clip in clips]
         self.basis.copy_(torch.from_numpy(principal_basis(rows, weights, self.config.main)))
 
     def shape(self, landmarks: np.ndarray, mirrored: bool = False) -> np.ndarray:
@@ -75,21 +78,36 @@ class MeshLips(nn.Module):
 
         mirrored: as if left were right.
         """
-        points = expression_target(landmarks)
+        points = mouth_shape(landmarks)
         if mirrored:
             points = points[:, MIRRORED] * np.array([-1, 1], np.float32)
-        numbers = points.reshape(len(points), -1) @ self.basis.cpu().numpy()
-        return LIMIT * np.tanh(numbers / LIMIT)  # a turned head must not lead where no training was
+        basis = self.basis.cpu().numpy()
+        sizes = np.maximum(np.linalg.norm(basis, axis=0), 1e-12)
+        limits = LIMIT * sizes[0] / sizes  # see `principal_basis`
+        numbers = points.reshape(len(points), -1) @ basis
+        return limits * np.tanh(numbers / limits)  # a turned head must not lead where no training was
 
     def look(self, mouths: Tensor) -> Tensor:
         """The extra numbers.  (N, 3, mouth_px, mouth_px) in −1…1 → (N, extra)."""
         return torch.tanh(self.glance(mouths))
 
 
+def mouth_shape(landmarks: np.ndarray) -> np.ndarray:
+    """Lips and chin, without the person's own shape, the turning of the head, and where in the face they are.
+
+    A turned head moves the lips, which stand before the face's plane, sideways and up or down: places count from the
+    middle of the lips and from the upper lip.  (T, 478, 2) → (T, P, 2) float32, in distances from eyes to mouth.
+    """
+    every = expression_target(landmarks)
+    shape = every[:, [PLACES[point] for point in POINTS]]
+    across = shape[:, :_NUM_LIPS, :1].mean(1, keepdims=True)
+    return shape - np.concatenate([across, shape[:, _UPPER_LIP, 1:].mean(1, keepdims=True)], -1)
+
+
 def principal_basis(rows: Sequence[np.ndarray], weights: Sequence[float], count: int) -> np.ndarray:
     """(D, count): projects onto the strongest directions within clips.  rows: each (T, D).
 
-    The strongest number has unit variance, the others the root of their share of it: whole units of what hardly moves
+    The strongest number has unit deviation, the others the root of their share of it: whole units of what hardly moves
     in training would be steps of noise in other films.
     """
     centred = [row - row.mean(0) for row in rows]
