@@ -24,6 +24,8 @@ Job = Iterator[
 ]  # packets of one stream, with the seconds at which they are due
 Maker = Callable[[OutputContainer, Any], Job]  # (result, stream of the source) → a new stream's packets
 
+_OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # every file has its own
+
 
 def write_anew(
     source: Path,
@@ -47,7 +49,9 @@ def write_anew(
     with open_container(source) as container:
         try:
             with av.open(f"file:{target}", "w", options=_muxer_options(container, target)) as out:
-                out.metadata.update(container.metadata)
+                out.metadata.update(
+                    {k: v for k, v in container.metadata.items() if k.lower() not in _OWN_TAGS}
+                )
                 out.metadata.update(tags or {})
                 return _write(container, out, source, maker, added, delay, until, progress)
         except (FFmpegError, OSError, ValueError) as error:
