@@ -254,4 +254,4 @@ def test_the_command(clips, tmp_path, capsys):
     assert main([*command, *(word for value in sets for word in ("--set", value))]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "lipsync.train/1" and answer["steps"] == 2
-    assert {"error", "error_of_mean"} <= answer["metrics"].keys()
+    assert {"error", "error_moving", "error_of_still"} <= answer["metrics"].keys()

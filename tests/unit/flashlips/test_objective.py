@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from lipsync_cli.core.progress import SILENT
 from lipsync_cli.faces.align import CropGeometry
 from lipsync_cli.networks.flashlips.augment import AugmentConfig
 from lipsync_cli.networks.flashlips.autoencoder import PixelShuffleCodec
 from lipsync_cli.networks.flashlips.frames import FrameClips, FrameData, face_of, lips_mask, mirrored
-from lipsync_cli.networks.flashlips.lips import OUTER_LIPS, mirrored_points
+from lipsync_cli.networks.flashlips.lips import OUTER_LIPS, ExpressionConfig, mirrored_points
 from lipsync_cli.networks.flashlips.losses import EditorLossConfig
 from lipsync_cli.networks.flashlips.objective import (
     FeatureSources,
@@ -18,6 +19,7 @@ from lipsync_cli.networks.flashlips.objective import (
     psnr_db,
 )
 from lipsync_cli.networks.flashlips.objective_lips import ExpressionObjective, ExpressionRecipe
+from lipsync_cli.networks.flashlips.resnet import ResNetConfig
 from tests.speaking_faces import mesh, write_faces
 
 
@@ -130,7 +132,6 @@ def test_a_frame_is_the_face_square_with_its_masks(clips):
 
 
 def test_validation_is_of_frames_as_they_are(clips):
-    from lipsync_cli.core.progress import SILENT
     from lipsync_cli.networks.flashlips.objective import _validation
 
     data = FrameData("", validate_every=8)
@@ -182,3 +183,21 @@ def test_source_and_reference_are_of_one_colour_and_the_lips_encoders_view_of_an
     }
     assert factors["source"] == pytest.approx(factors["reference"], abs=1e-3)
     assert abs(factors["source"] - 1) > 0.01 and abs(factors["source"] - factors["view"]) > 0.01
+
+
+@torch.no_grad()
+def test_an_expression_encoder_is_told_from_one_that_knows_the_person_and_no_movement(clips, tmp_path):
+    """One that says the same of every frame is wrong by it, and moving as wrong as one who says nothing moves."""
+    folder = str(write_faces(tmp_path))
+    objective = ExpressionObjective(
+        ExpressionRecipe(
+            "", FrameData(folder, validate_every=1), 32, ExpressionConfig(ResNetConfig(10, 8), 32, 4)
+        )
+    )
+    module = objective.build()
+    torch.nn.init.zeros_(module.network.landmarks.weight)
+    module.network.landmarks.bias.data = torch.tensor([3.0, 4.0]).repeat(53)
+    metrics = objective.validate(module, torch.device("cpu"), SILENT)
+    assert metrics["error"] == pytest.approx(5, abs=0.05)
+    assert metrics["error_moving"] == pytest.approx(metrics["error_of_still"], rel=1e-4)
+    assert 0.005 < metrics["error_of_still"] < 0.2
