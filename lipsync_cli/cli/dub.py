@@ -54,6 +54,16 @@ Adapt = Annotated[
         metavar="auto|off|STEPS", help="Fit the engine to this face before rendering, where it can be."
     ),
 ]
+EngineSet = Annotated[
+    list[str],
+    typer.Option(
+        "--engine-set",
+        metavar="KEY=VALUE",
+        default_factory=list,
+        show_default=False,
+        help="The engine's own. LatentSync: steps, guidance, solver, precision, windows, cache, compile. Repeatable.",
+    ),
+]
 Face = Annotated[
     str,
     typer.Option(
@@ -128,6 +138,7 @@ def register(app: typer.Typer) -> None:
 
 def dub(
     clip: Clip,
+    engine_set: EngineSet,
     audio: Audio = None,
     driver_video: DriverVideo = None,
     segments: Segments = None,
@@ -176,6 +187,7 @@ def dub(
         output=out,
         engine=engine,
         adapt=adapt,
+        engine_options=_settings(engine_set),
         device=device,
         face=face,
         mismatch=on_length_mismatch,  # type: ignore[arg-type]
@@ -199,6 +211,16 @@ def dub(
     for warning in result.warnings:
         output.warning(warning)
     output.result(result, _as_plan(result) if dry_run else _as_text(result))
+
+
+def _settings(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, value in pairs:
+        if not key or not equals or not value:
+            raise UsageError(
+                f"--engine-set {key}{equals}{value}: a setting is KEY=VALUE.", "--engine-set steps=10"
+            )
+    return {key: value for key, _, value in pairs}
 
 
 def _seconds(text: str | None) -> Fraction | None:

@@ -58,10 +58,15 @@ def dub(request: DubRequest, *, load: LoadEngine | None = None, progress: Progre
         signer = load_signer(request.c2pa_certificate, request.c2pa_key, request.target)
     sync = SyncCheck(request.clip, request.device, progress)
     with _work(request, clip) as work, _memory(request):
+        engine = None
+        if (
+            not request.dry_run
+        ):  # first of all: weights that are missing should not be found so after an hour's look
+            options = {"adapt": request.adapt, **request.engine_options}
+            engine = (load or load_engine)(request.engine, request.device, options)
         ready = make_ready(request, clip, work, sync.source, progress)
-        if request.dry_run:
+        if engine is None:
             return planned(request, ready, settings)
-        engine = (load or load_engine)(request.engine, request.device, {"adapt": request.adapt})
         return _dub(request, ready, settings, engine, work, sync, signer, progress)
 
 
@@ -149,6 +154,7 @@ def _job_record(
         "picture": ready.clip.picture.sha256,
         "engine": engine.spec.model,
         "adapt": request.adapt,
+        "options": sorted(request.engine_options.items()),
         "device": request.device,
         "encode": repr(settings),
         "pictures": len(plan.reel),

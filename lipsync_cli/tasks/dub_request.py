@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +20,8 @@ class DubRequest:
 
     audio, driver_video, segments: what drives the mouth; one of `driver_video` and `segments`, or `audio`, or `audio`
     with `driver_video`: then the video drives and the audio is heard.
-    output: None = <stem>.dub.<ext> beside the clip.  adapt: auto, off or a number of steps.  face: see --face.
+    output: None = <stem>.dub.<ext> beside the clip.  adapt: auto, off or a number of steps.
+    engine_options: the engine's own, such as {"steps": "10"} of LatentSync.  face: see --face.
     preview_s: only so much of the clip's beginning.  keep_audio: the clip's own sound is heard.  mix_background: a
     file of sound that is heard beside the speech.  consent: who agreed to this and when, for the record.
     c2pa_certificate, c2pa_key: PEM files, for a signed manifest.
@@ -32,6 +34,7 @@ class DubRequest:
     output: Path | None = None
     engine: str = DEFAULT_ENGINE
     adapt: str = "auto"
+    engine_options: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
     face: str = "auto"
     mismatch: Mismatch = "error"

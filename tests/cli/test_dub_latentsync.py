@@ -84,10 +84,10 @@ def test_every_frame_comes_back_with_another_mouth_and_nothing_else(engine, tmp_
     images = [frame.image for frame in read_frames(EXAMPLE, long_side_px=240, end=Fraction(4, 5))]
     write_video(clip, images, Fraction(25))
     write_flac(speech, load_audio(EXAMPLE, sample_rate_hz=16_000).samples[:16_000], 16_000)
-    out, answer = dubbed(clip, speech, engine, capsys)
+    out, answer = dubbed(clip, speech, engine, capsys, "--engine-set", "steps=3", "--engine-set", "cache=2")
     assert len(images) == answer["frames"] == 20  # more than a window
     check(clip, out, answer)
-    assert "20 steps of ddim, guidance 1.5, float32" in answer["model"]
+    assert "3 steps of ddim, guidance 1.5, float32, whole every 2" in answer["model"]
 
 
 @pytest.mark.real
@@ -100,6 +100,23 @@ def test_a_real_clip(engine, tmp_path, capsys):
     out, answer = dubbed(clip, other, engine, capsys, "--preview", "1.2")
     assert answer["frames"] == 30
     check(clip, out, answer)
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [("steps", "KEY=VALUE"), ("stepz=3", "did you mean 'steps'"), ("steps=0", "at least 1")],
+)
+def test_settings_that_mean_nothing_are_refused(engine, tmp_path, capsys, setting, word):
+    clip, speech = tmp_path / "clip.mkv", tmp_path / "speech.flac"
+    write_video(
+        clip,
+        [frame.image for frame in read_frames(EXAMPLE, long_side_px=160, end=Fraction(2, 5))],
+        Fraction(25),
+    )
+    write_flac(speech, load_audio(EXAMPLE, sample_rate_hz=16_000).samples[:6400], 16_000)
+    command = ["dub", str(clip), "--audio", str(speech), "--engine", str(engine), "--engine-set", setting]
+    assert main(command) == 2
+    assert word in capsys.readouterr().err
 
 
 def test_weights_that_are_not_there_end_with_what_brings_them(tmp_path, capsys, monkeypatch):
