@@ -28,6 +28,7 @@ _UNLISTED = {  # containers for which FFmpeg keeps no list
 _MISPLACED = {
     "avi": frozenset(("h264", "hevc", "vp9", "av1"))
 }  # AVI has no times: H.264 is read a picture late
+_SHAPELESS = (".mkv", ".webm")  # PyAV hands them no shape of pixels; H.264 and HEVC say it themselves
 _INTERLACED = ("h264", "prores", "dnxhd")
 
 
@@ -106,7 +107,7 @@ class EncodeSettings:
             settings, options=settings.options + _stream_options(settings, source.variable_rate)
         )
         _check_opens(settings, info.path)
-        return replace(settings, notes=settings.notes + _losses(settings, picture))
+        return replace(settings, notes=settings.notes + _losses(settings, picture, out))
 
 
 def configure(context: Any, settings: EncodeSettings) -> None:
@@ -254,7 +255,7 @@ def _stream_options(settings: EncodeSettings, variable_rate: bool) -> tuple[tupl
     return tuple((key, value) for key, value in options if value)
 
 
-def _losses(settings: EncodeSettings, picture: Any) -> tuple[str, ...]:
+def _losses(settings: EncodeSettings, picture: Any, out: Path) -> tuple[str, ...]:
     notes = []
     family = VIDEO_CODECS[settings.codec].name
     if loses(picture.format.name, settings.pixel_format):

@@ -220,3 +220,15 @@ def test_interlaced_pictures_stay_interlaced_and_the_note_says_what_that_means(t
     settings, _ = remake(source, out)
     assert settings.interlaced and "not on fields" in settings.notes[0]
     assert all(frame.picture.interlaced_frame for frame in read_native(out))
+
+
+def test_what_matroska_will_not_say_of_the_pixels_is_said_here(tmp_path):
+    source = tmp_path / "in.mov"
+    with av.open(str(source), "w") as target:
+        stream = target.add_stream("libx264", rate=25)
+        stream.width, stream.height = 64, 48
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+        target.mux([*stream.encode(picture), *stream.encode(None)])
+    assert follow(source, "out.mkv").notes == follow(source, "out.mov").notes == ()
+    assert "4/3" in follow(source, "out.mkv", video_codec="ffv1").notes[0]
