@@ -28,7 +28,7 @@ _UNLISTED = {  # containers for which FFmpeg keeps no list
 _MISPLACED = {
     "avi": frozenset(("h264", "hevc", "vp9", "av1"))
 }  # AVI has no times: H.264 is read a picture late
-_SHAPELESS = (".mkv", ".webm")  # PyAV hands them no shape of pixels; H.264 and HEVC say it themselves
+_SHAPELESS = (".mkv", ".webm")  # PyAV hands these containers no shape of pixels
 _INTERLACED = ("h264", "prores", "dnxhd")
 
 
@@ -265,7 +265,22 @@ def _losses(settings: EncodeSettings, picture: Any, out: Path) -> tuple[str, ...
         notes.append(
             f"interlaced picture: written {kind}; new mouths are drawn on whole pictures, not on fields"
         )
+    notes += _tags_lost(settings, family, out.suffix.lower())
     notes += [
         f"{kind} metadata belongs to the old picture and is left out" for kind in dynamic_metadata(picture)
     ]
     return tuple(notes)
+
+
+def _tags_lost(settings: EncodeSettings, family: str, suffix: str) -> list[str]:
+    """What only H.264 and HEVC say by themselves, where the container is not told."""
+    if family in ("h264", "hevc"):
+        return []
+    notes = []
+    if settings.colour.mastering or settings.colour.light:
+        notes.append(f"{settings.codec} does not keep the HDR mastering and light-level metadata")
+    if settings.sample_aspect not in (0, 1) and suffix in _SHAPELESS:
+        notes.append(
+            f"a {suffix} file does not keep the pixel shape {settings.sample_aspect} with {settings.codec}"
+        )
+    return notes
