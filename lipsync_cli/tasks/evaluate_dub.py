@@ -146,9 +146,14 @@ def evaluate_dub(request: EvaluateDubRequest, progress: Progress = SILENT) -> Du
     with progress.stage("dub", len(clips), "clips") as stage:
         for number, clip in enumerate(clips):
             other = clips[(number + max(1, len(clips) // 2)) % len(clips)]
-            rows.append(_score(engine, clip, other, embedder))
+            try:
+                rows.append(_score(engine, clip, other, embedder))
+            except InputError as error:
+                unusable.append(error.message)
             stage.advance()
-    return _means(request, rows, unusable)
+    if not rows:
+        raise InputError(f"{request.clips}: no clip can be scored: {unusable[0]}", "lipsync offset CLIP")
+    return _means(request, rows, tuple(unusable))
 
 
 def _score(engine: DubEngine, clip: Performance, other: Performance, embedder: Embedder | None) -> ClipScores:
@@ -311,9 +316,7 @@ def measure(pictures: np.ndarray, margin_px: int, samples: np.ndarray, embedder:
     return estimate_from_band(band, config=config)
 
 
-def read_performances(
-    request: EvaluateDubRequest, progress: Progress
-) -> tuple[list[Performance], tuple[str, ...]]:
+def read_performances(request: EvaluateDubRequest, progress: Progress) -> tuple[list[Performance], list[str]]:
     """Every clip that can be used, and why others cannot."""
     prepared = request.clips.suffix == ".jsonl" or (request.clips / MANIFEST_NAME).is_file()
     known = read_manifest(request.clips) if prepared else find_videos(request.clips)
@@ -330,7 +333,7 @@ def read_performances(
             stage.advance()
     if not found:
         raise InputError(f"{request.clips}: no clip can be used: {unusable[0]}", "lipsync offset CLIP")
-    return found, tuple(unusable)
+    return found, unusable
 
 
 def _prepared(folder: Path, clip: Clip) -> Performance:
