@@ -183,7 +183,7 @@ def score_mouths(engine: DubEngine, clip: Performance) -> MouthScores:
     """Every `EVERY_FRAMES`-th mouth is hidden and found again from frames at least `APART_FRAMES` away."""
     count = len(clip.pictures)
     hidden = np.arange(EVERY_FRAMES // 2, count, EVERY_FRAMES)
-    far = np.abs(np.arange(count)[:, None] - hidden).min(1) > APART_FRAMES
+    far = (np.abs(np.arange(count)[:, None] - hidden) > APART_FRAMES).all(1)
     known = np.flatnonzero(far)
     if not len(hidden) or len(known) < 4:
         raise InputError(f"{clip.key}: {count} frames are too few.", "give clips of two seconds or more")
