@@ -53,7 +53,7 @@ def _flashlips(folder: Path) -> DubEngine:
 def _latentsync(folder: Path) -> DubEngine:
     from tests.tiny_latentsync import write_tiny_latentsync
 
-    return load_engine(str(write_tiny_latentsync(folder)), "cpu", {})
+    return load_engine(str(write_tiny_latentsync(folder)), "cpu", {"steps": "2"})
 
 
 ENGINES: dict[str, Callable[[Path], DubEngine]] = {
