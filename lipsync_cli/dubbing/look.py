@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lipsync_cli.core.ahead import read_ahead
 from lipsync_cli.core.errors import InputError
 from lipsync_cli.core.output import atomic_path
 from lipsync_cli.core.progress import Progress
-from lipsync_cli.faces.align import CropGeometry
+from lipsync_cli.dubbing.cover import GEOMETRY, NUM_SITES, covered, skin_colours
 from lipsync_cli.faces.crops import FaceCrop, Track, box_of
 from lipsync_cli.faces.follow import FaceSource, FollowConfig, follow_faces
 from lipsync_cli.faces.mesh import NUM_POINTS
@@ -30,9 +31,16 @@ from lipsync_cli.media.shots import ShotDetector
 
 LONG_SIDE_PX = 960  # faces are followed in pictures no larger than this
 AHEAD_FRAMES = 16  # decoded while faces are read
-_FORMAT = 1
+_FORMAT = 2
 _INDEX = "look.json"
-_ROW = np.dtype([("number", np.int64), ("score", np.float32), ("yaw_deg", np.float32)])
+_ROW = np.dtype(
+    [
+        ("number", np.int64),
+        ("score", np.float32),
+        ("yaw_deg", np.float32),
+        ("skin", np.float32, (NUM_SITES, 3)),
+    ]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +48,7 @@ class FaceTrack:
     """One face through one shot; n pictures, in order.
 
     numbers: (n,) of the pictures, from 0.  landmarks: (n, 478, 2) float32, pixels of the upright picture at full size,
-    mapped from disk.  scores: (n,) 0…1, that this is a face.  yaw_deg: (n,).
+    mapped from disk.  scores: (n,) 0…1, that this is a face.  yaw_deg: (n,).  covered: (n,) bool, see `cover`.
     """
 
     id: int
@@ -49,6 +57,7 @@ class FaceTrack:
     landmarks: np.ndarray
     scores: np.ndarray
     yaw_deg: np.ndarray
+    covered: np.ndarray
 
     def rows_of(self, numbers: np.ndarray) -> np.ndarray:
         """Where these pictures are among the track's, (m,); −1 where the face is not seen."""
@@ -74,6 +83,7 @@ class Look:
     def track(self, track_id: int) -> FaceTrack:
         return next(track for track in self.tracks if track.id == track_id)
 
+    @cached_property
     def outlines(self) -> list[Track]:
         """The tracks as `faces.choose` wants them, a box for about every fifth of a second."""
         return [self._outline(track) for track in self.tracks]
@@ -105,7 +115,7 @@ def _look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progress)
     scale = np.ones(2)
     logs = _Logs(folder)
     total = round(info.duration * video.rate)
-    config = FollowConfig(geometry=CropGeometry(16), mesh_every=1)
+    config = FollowConfig(geometry=GEOMETRY, mesh_every=1)
 
     def is_cut(image: np.ndarray) -> bool:
         cut = shots.is_cut(image)
@@ -164,7 +174,8 @@ class _Logs:
             self._open[crop.track_id] = (crop, rows.open("wb"), points.open("wb"))
             self._tracks.append({"id": crop.track_id, "shot": crop.shot})
         _, rows, points = self._open[crop.track_id]
-        rows.write(np.array([(number, crop.score, crop.yaw_deg)], _ROW).tobytes())
+        row = (number, crop.score, crop.yaw_deg, skin_colours(crop.image))
+        rows.write(np.array([row], _ROW).tobytes())
         # Pixel centres are whole numbers: small u is at scale·(u + ½) − ½.
         points.write(((crop.landmarks + 0.5) * scale - 0.5).astype(np.float32).tobytes())
 
@@ -197,4 +208,6 @@ def _load_track(folder: Path, track_id: int, shot: int) -> FaceTrack:
     rows = np.fromfile(_file(folder, track_id, "rows"), _ROW)
     shape = (len(rows), NUM_POINTS, 2)
     points = np.memmap(_file(folder, track_id, "points"), np.float32, mode="r", shape=shape)
-    return FaceTrack(track_id, shot, rows["number"], points, rows["score"], rows["yaw_deg"])
+    return FaceTrack(
+        track_id, shot, rows["number"], points, rows["score"], rows["yaw_deg"], covered(rows["skin"])
+    )

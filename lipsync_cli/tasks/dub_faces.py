@@ -64,7 +64,7 @@ def choose_faces(
         raise InputError(
             f"{clip}: no face was found.", "look at the picture: faces smaller than 30 px are not found"
         )
-    outlines = look.outlines()
+    outlines = look.outlines
     try:
         meant = {track.id for track in choose_tracks(outlines, choice)}
     except InputError as error:
@@ -88,7 +88,7 @@ def choose_faces(
 
 def lead_of(result: OffsetResult, look: Look, chosen: tuple[int, ...]) -> FaceLead | None:
     """What was measured on the chosen face: the one of `result` that shows it longest, if any does."""
-    outlines = [track for track in look.outlines() if track.id in chosen]
+    outlines = [track for track in look.outlines if track.id in chosen]
     fits = [(max(_same_face(face, o, look) for o in outlines), face) for face in result.faces]
     fits = [(fit * (face.end_s - face.start_s), face) for fit, face in fits if fit >= MIN_OVERLAP]
     return max(fits, key=lambda row: row[0])[1] if fits else None

@@ -17,11 +17,11 @@ STEP = Fraction(1, 25)
 SPEECH = Path("new.wav")
 
 
-def track(id: int, numbers, shot: int = 0, yaw_deg=0.0, score=1.0, at=(100.0, 100.0)) -> FaceTrack:
+def track(id: int, numbers, shot: int = 0, yaw_deg=0.0, score=1.0, at=(100.0, 100.0), covered=False):
     numbers = np.array(numbers)
     points = np.full((len(numbers), 478, 2), at, np.float32)
     ones = np.ones(len(numbers), np.float32)
-    return FaceTrack(id, shot, numbers, points, ones * score, ones * yaw_deg)
+    return FaceTrack(id, shot, numbers, points, ones * score, ones * yaw_deg, ones * covered > 0)
 
 
 def look(count: int, *tracks: FaceTrack, cuts=()) -> Look:

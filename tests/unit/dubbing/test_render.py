@@ -157,7 +157,8 @@ def test_a_gap_in_a_face_is_two_runs_of_one_preparation(clip):
     _, look = clip
     track = look.tracks[0]
     seen = np.r_[0:12, 16:40]
-    gap = FaceTrack(0, 0, track.numbers[seen], track.landmarks[seen], track.scores[seen], track.yaw_deg[seen])
+    columns = (track.landmarks, track.scores, track.yaw_deg, track.covered)
+    gap = FaceTrack(0, 0, track.numbers[seen], *(column[seen] for column in columns))
     engine = PaintEngine()
     out = rendered(job(clip, engine, look=replace(look, tracks=(gap,))))
     assert engine.calls == ["prepare 5", "release"]
