@@ -197,7 +197,9 @@ def score_mouths(engine: DubEngine, clip: Performance) -> MouthScores:
     engine.release()
     truth, drawn = cut_boxes(asked.images, asked.landmarks), cut_boxes(made, asked.landmarks)
     matrices = engine.align(clip.landmarks, clip.times_s)
-    results = [pasted(clip, n, asked.images[row], made[row], matrices[n]) for row, n in enumerate(hidden)]
+    results = [
+        pasted(clip, n, asked.images[row], made[row], matrices[n]) for row, n in enumerate(hidden.tolist())
+    ]
     outside = [difference for _, difference in results]
     return MouthScores(
         frames=len(hidden),

@@ -19,7 +19,7 @@ from lipsync_cli.networks.flashlips.warp_editor import Drawn, WarpEditor
 class AdaptConfig:
     """steps: of the optimiser.  batch: frames a step.  references: R.  apart_s: how far they are from the frame."""
 
-    steps: int = 150
+    steps: int = 120
     batch: int = 4
     lr: float = 4e-4
     references: int = 3
