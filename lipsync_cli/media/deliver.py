@@ -206,14 +206,10 @@ def _blocks(delivery: Delivery) -> Iterator[SoundBlock]:
 
 
 def _encoded(out: Any, delivery: Delivery) -> Job:
-    chosen: dict[str, Any] = {"format": "s32"} if delivery.encoder == "flac" else {}
-    stream = out.add_stream(
-        delivery.encoder,
-        rate=delivery.sample_rate_hz,
-        layout=delivery.layout,
-        options={"strict": "experimental"},
-        **chosen,
-    )
+    # 24 bits in FLAC: few players take the 32 of its newest form
+    flac: dict[str, Any] = {"format": "s32", "options": {"bits_per_raw_sample": "24"}}
+    chosen = flac if delivery.encoder == "flac" else {}
+    stream = out.add_stream(delivery.encoder, rate=delivery.sample_rate_hz, layout=delivery.layout, **chosen)
     context = stream.codec_context
     if not is_lossless(delivery.codec):
         context.bit_rate = _BIT_RATE * context.layout.nb_channels

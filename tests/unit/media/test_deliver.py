@@ -123,6 +123,11 @@ def test_primed_sound_does_not_move_the_picture_in_matroska(tmp_path):
     write_clip(given, Clip(beep=Fraction(3, 4)))
     remake(source, out, sound=alone(given, out))
     assert probe(out).video[0].start == probe(source).video[0].start == 0
+    with av.open(
+        str(out)
+    ) as container:  # RFC 9639, 8.2: bits of a sample, less one, after 28 bits of rate and channels
+        head = container.streams.audio[0].codec_context.extradata
+    assert (int.from_bytes(head[10:14], "big") >> 4 & 31) + 1 == 24
     begin, heard = sound_of(out)
     assert float(begin) + find_burst(to_float(heard)[0]) / 48000 == pytest.approx(0.75, abs=1e-3)
 
