@@ -98,7 +98,8 @@ class LatentSyncEngine:
         if not drive.speech.any():
             raise InputError("no speech is heard in what is to drive the mouth.", "give a file with speech")
         tell("listening", 0, 1)
-        self._states = self._ear(torch.from_numpy(speech_only(drive)).to(self._device))
+        states = self._ear(torch.from_numpy(speech_only(drive)).to(self._device))
+        self._states = states.to(self._dtype)  # of an hour, 1.4 GB in float32
         self._config = replace(self._config, seed=seed)
         tell("listening", 1, 1)
 
@@ -111,7 +112,7 @@ class LatentSyncEngine:
             self._codec.encode(faces * self._mask).to(self._dtype),
             self._codec.encode(faces).to(self._dtype),
             self._latent_mask,
-            self._heard(crops.times_s).to(self._dtype),
+            self._heard(crops.times_s),
         )
         made = self._codec.decode(sample(self._unet, passage, self._config)).clamp(-1, 1)
         made = made * (1 - self._mask) + faces * self._mask
