@@ -80,6 +80,8 @@ def _made_sound(
     context = stream.codec_context
     encoder = context.codec.canonical_name if not is_lossless(context.name) else context.name
     options = {"strict": "experimental"}
+    if context.name == "flac" and context.extradata:  # else 24 bits become 32, which few players take
+        options["bits_per_raw_sample"] = str(_flac_bits(context.extradata))
     made = out.add_stream(encoder, rate=context.sample_rate, layout=context.layout.name, options=options)
     describe(made, stream)
     target = made.codec_context
@@ -92,3 +94,8 @@ def _made_sound(
         blocks = change_tempo(blocks, correction.tempo, correction.origin)
     blocks = shift_samples(blocks, round(correction.delay * context.sample_rate))
     return encoded_sound(made, blocks, context.layout.name)
+
+
+def _flac_bits(stream_info: bytes) -> int:
+    """Bits of a sample, by RFC 9639, section 8.2."""
+    return (int.from_bytes(stream_info[10:14], "big") >> 4 & 31) + 1

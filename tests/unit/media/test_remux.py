@@ -90,6 +90,34 @@ def test_samples_mode_is_bit_exact(tmp_path, suffix, codec, shift):
     assert np.array_equal(new[:, kept], old[:, from_]) and old.any()
 
 
+def flac_bits(path):
+    with av.open(str(path)) as container:  # RFC 9639, 8.2
+        return (
+            int.from_bytes(container.streams.audio[0].codec_context.extradata[10:14], "big") >> 4 & 31
+        ) + 1
+
+
+def test_flac_of_24_bits_stays_flac_of_24_bits(tmp_path):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    write_clip(tmp_path / "plain.mkv", Clip(audio_codec=None))
+    with av.open(str(tmp_path / "plain.mkv")) as plain, av.open(str(source), "w") as out:
+        picture = out.add_stream_from_template(plain.streams.video[0])
+        sound = out.add_stream(
+            "flac", rate=48000, layout="mono", options={"bits_per_raw_sample": "24"}, format="s32"
+        )
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = picture
+                out.mux(packet)
+        noise = (np.random.default_rng(0).integers(-(2**22), 2**22, (1, 96000)) << 8).astype(np.int32)
+        frame = av.AudioFrame.from_ndarray(noise, format="s32", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        out.mux([*sound.encode(frame), *sound.encode(None)])
+    write_corrected(source, target, Correction(Fraction(1, 100), "samples"))
+    assert flac_bits(source) == flac_bits(target) == 24
+    assert np.array_equal(native(source)[:, :-480], native(target)[:, 480:])
+
+
 def test_there_and_back_is_the_same_place(tmp_path):
     paths = [tmp_path / f"{n}.mp4" for n in range(3)]
     write_clip(paths[0])
