@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -112,6 +113,8 @@ class EncodeSettings:
 
 def configure(context: Any, settings: EncodeSettings) -> None:
     """Give an encoder that is not open yet its size, format, clock, colours and pixel shape."""
+    if settings.codec == "av1":
+        os.environ.setdefault("SVT_LOG", "1")  # its library writes to the terminal by itself: errors only
     context.width, context.height, context.pix_fmt = settings.width, settings.height, settings.pixel_format
     context.framerate, context.time_base = settings.rate, settings.time_base
     if settings.bit_rate:
