@@ -62,7 +62,8 @@ class EvaluateDubRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class MouthScores:
-    """Of frames whose mouth the engine had to find out from lips numbers alone, in the box around the lips.
+    """Of frames whose mouth the engine had to find out from lips numbers alone, in the box around the lips; one that
+    follows sound only has the clip's sound, and sees the frames themselves (LatentSync's "reconstruction").
 
     outside_difference: the largest difference, of 255, where the mask is 0.
     """
@@ -191,9 +192,13 @@ def score_mouths(engine: DubEngine, clip: Performance) -> MouthScores:
         np.linspace(0, len(known) - 1, min(len(known), engine.spec.reference_frames)).round().astype(int)
     ]
     crops = cut_crops(engine, clip, np.arange(count))
-    engine.prepare(_some(crops, picked), FaceDrive(crops), 0, _nothing)
     asked = _some(crops, hidden)
-    made = generate_all(engine, asked)
+    if "video" in engine.spec.drives:
+        engine.prepare(_some(crops, picked), FaceDrive(crops), 0, _nothing)
+        made = generate_all(engine, asked)
+    else:
+        engine.prepare(_some(crops, picked), sound_drive(clip.samples, count), 0, _nothing)
+        made = generate_all(engine, crops)[hidden]
     engine.release()
     truth, drawn = cut_boxes(asked.images, asked.landmarks), cut_boxes(made, asked.landmarks)
     matrices = engine.align(clip.landmarks, clip.times_s)

@@ -61,6 +61,15 @@ def test_a_known_error_is_what_is_measured():
     assert scores.outside_difference == 0
 
 
+def test_an_engine_that_follows_sound_only_is_given_it_for_the_whole_clip():
+    engine = OffByFive()
+    engine.spec = replace(OffByFive.spec, drives=frozenset({"audio"}))
+    scores = score_mouths(engine, performance())
+    assert scores.psnr_db == pytest.approx(20 * math.log10(255 / ERROR), abs=1e-6)
+    assert [type(drive) for drive in engine.drives] == [SoundDrive]
+    assert np.array_equal(np.concatenate(engine.asked), np.arange(60) / 25)  # in order, not here and there
+
+
 def test_no_frame_near_a_hidden_one_is_shown():
     engine = OffByFive()
     score_mouths(engine, performance())
