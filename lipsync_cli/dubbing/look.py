@@ -99,10 +99,15 @@ def take_look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progr
 
     Raises: InputError for an unusable file; WeightsError when the face networks are missing.
     """
-    if not (folder / _INDEX).exists():
+    if not _is_complete(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _look(info, source, folder, progress)
     return _load(folder)
+
+
+def _is_complete(folder: Path) -> bool:
+    index = folder / _INDEX
+    return index.exists() and json.loads(index.read_text(encoding="utf-8"))["format"] == _FORMAT
 
 
 def _look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progress) -> None:
