@@ -101,7 +101,7 @@ class ClipScores:
 @dataclass(frozen=True, kw_only=True)
 class DubScores:
     """Means over clips, weighted alike.  own_within_percent, cross_within_percent: results within one frame of sync, of
-    those driven by sound.  late_ms: median lead of results driven by late sound; right is −200.
+    those driven by sound.  late_ms: median lead of results driven by late sound; right is 200.
     """
 
     engine: str

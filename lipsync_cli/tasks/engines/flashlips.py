@@ -38,6 +38,9 @@ from lipsync_cli.tasks.engines.lips_track import LipsTrack, closed_in_silence, r
 SIDE_PX = 192
 BATCH = 8  # frames that the network is shown at once
 REFERENCE_FRAMES = 64
+# What is heard is drawn so often and averaged: on s2 and s3 of GRID the opening then follows the seen one at 0.74 instead
+# of 0.67 (correlation), but moves 0.84 times as much.
+DRAWS, GAIN = 4, 1.15
 KEPT = 16  # adaptations, of 7 MB each
 
 
@@ -145,7 +148,8 @@ class FlashLipsEngine:
         spread = np.linspace(0, len(own) - 1, model.config.references).round().astype(int)
         known = torch.from_numpy(own[spread] - rest + trained_rest).to(self._device)
         heard = hear(model, torch.from_numpy(samples).to(self._device))
-        lips = sample_lips(model, heard, known, seed=seed).cpu().numpy()
+        said = [sample_lips(model, heard, known, seed=DRAWS * seed + n).cpu().numpy() for n in range(DRAWS)]
+        lips = trained_rest + GAIN * (np.mean(said, 0) - trained_rest)
         lips = closed_in_silence(retargeted(lips, trained_rest, rest), rest, drive.speech)
         return LipsTrack(np.arange(count) / 25, lips)
 
