@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -105,9 +104,14 @@ def _picture_packets(stream: Any, pieces: Sequence[Path], settings: EncodeSettin
 
 
 def _packets(pieces: Sequence[Path]) -> Iterator[Any]:
+    headers = None
     for path in pieces:
-        with ExitStack() as stack:
-            container = stack.enter_context(open_container(path))
-            for packet in container.demux(container.streams.video[0]):
+        with open_container(path) as container:
+            stream = container.streams.video[0]
+            own = bytes(stream.codec_context.extradata or b"")
+            headers = own if headers is None else headers
+            if own != headers:  # one track has one set of headers
+                raise LipsyncError(f"{path}: was encoded in another way.", f"rm '{path}' and start again")
+            for packet in container.demux(stream):
                 if packet.size:
                     yield packet

@@ -170,6 +170,17 @@ def test_pieces_of_the_same_pictures_do_not_join(clip, tmp_path):
         )
 
 
+def test_pieces_of_different_settings_do_not_join(clip, tmp_path):
+    frames = list(read_native(clip))[:2]
+    for name, frame, quality in zip("ab", frames, (10, 30), strict=True):
+        with PieceWriter(tmp_path / name, follow(clip, quality=quality)) as writer:
+            writer.write(frame.picture, frame.time)
+    with pytest.raises(LipsyncError, match="encoded in another way"):
+        join_pieces(
+            [tmp_path / "a", tmp_path / "b"], probe(clip), tmp_path / "out.mp4", follow(clip), Fraction(1)
+        )
+
+
 def test_odd_sizes_keep_every_column(tmp_path):
     source, out = tmp_path / "in.mkv", tmp_path / "out.mkv"
     write_clip(source, Clip(video_codec="mpeg4", size=(63, 47), duration=Fraction(1, 2)))
