@@ -34,7 +34,7 @@ def tiny_whisper() -> WhisperModel:
         d_model=16,
         encoder_layers=4,
         encoder_attention_heads=2,
-        encoder_ffn_dim=16,
+        encoder_ffn_dim=64,
         decoder_layers=1,
         decoder_attention_heads=2,
         decoder_ffn_dim=16,
