@@ -23,8 +23,8 @@ SIDE = 240
 
 
 def write_speech(path: Path, seconds: float, rate: int = 16_000) -> Path:
-    """A stereo WAV of the example's voice, over and over."""
-    samples = load_audio(EXAMPLE, sample_rate_hz=rate).samples
+    """A stereo WAV of the example's voice from its second second on, over and over."""
+    samples = load_audio(EXAMPLE, sample_rate_hz=rate).samples[rate:]
     count = round(seconds * rate)
     samples = np.tile(samples, count // len(samples) + 1)[:count]
     with wave.open(str(path), "wb") as out:

@@ -94,14 +94,17 @@ class Look:
         return Track(track.id, track.shot, tuple(self.times[n] for n in track.numbers[every]), boxes)
 
 
-def take_look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progress) -> Look:
+def take_look(
+    info: MediaInfo, source: FaceSource, folder: Path, progress: Progress, until: Fraction | None = None
+) -> Look:
     """Look at every picture of a clip, or read back what an earlier look left in `folder`, which is the look's own.
 
+    until: container seconds; pictures from there on are not looked at, as if the clip ended there.
     Raises: InputError for an unusable file; WeightsError when the face networks are missing.
     """
     if not _is_complete(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _look(info, source, folder, progress)
+        _look(info, source, folder, progress, until)
     return _load(folder)
 
 
@@ -110,7 +113,9 @@ def _is_complete(folder: Path) -> bool:
     return index.exists() and json.loads(index.read_text(encoding="utf-8"))["format"] == _FORMAT
 
 
-def _look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progress) -> None:
+def _look(
+    info: MediaInfo, source: FaceSource, folder: Path, progress: Progress, until: Fraction | None
+) -> None:
     video = require_video(info)
     times: list[Fraction] = []
     cuts: list[int] = []
@@ -119,7 +124,8 @@ def _look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progress)
     size = np.array([video.width, video.height])
     scale = np.ones(2)
     logs = _Logs(folder)
-    total = round(info.duration * video.rate)
+    end = info.start + info.duration
+    total = round((min(end, until or end) - info.start) * video.rate)
     config = FollowConfig(geometry=GEOMETRY, mesh_every=1)
 
     def is_cut(image: np.ndarray) -> bool:
@@ -132,7 +138,7 @@ def _look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progress)
 
         def frames() -> Iterator[Frame]:
             nonlocal ends, scale
-            for native, image in read_ahead(_shrunk(info.path), AHEAD_FRAMES):
+            for native, image in read_ahead(_shrunk(info.path, until), AHEAD_FRAMES):
                 numbers[native.time] = len(times)
                 times.append(native.time)
                 ends = native.time + native.duration
@@ -158,8 +164,8 @@ def _look(info: MediaInfo, source: FaceSource, folder: Path, progress: Progress)
         path.write_text(json.dumps(index), encoding="utf-8")
 
 
-def _shrunk(path: Path) -> Iterator[tuple[NativeFrame, np.ndarray]]:
-    for native in read_native(path):
+def _shrunk(path: Path, until: Fraction | None) -> Iterator[tuple[NativeFrame, np.ndarray]]:
+    for native in read_native(path, end=until):
         yield native, to_image(native.picture, LONG_SIDE_PX)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 
 from lipsync_cli.core.errors import UsageError
@@ -48,9 +49,10 @@ class WorkFolder:
         """File of a piece; it has its name only once it is complete."""
         return self.pieces / f"{number:05d}{suffix}"
 
-    def look(self, sha256: str) -> Path:
-        """Folder of the look at a picture with this hash."""
-        return self.path / f"look-{sha256[:16]}"
+    def look(self, sha256: str, until: Fraction | None = None) -> Path:
+        """Folder of the look at a picture with this hash, or at its part before `until`."""
+        part = "" if until is None else f"-{float(until):g}s"
+        return self.path / f"look-{sha256[:16]}{part}"
 
     @property
     def has_pieces(self) -> bool:

@@ -24,13 +24,14 @@ from lipsync_cli.media.provenance import file_sha256
 from lipsync_cli.tasks.dub_drives import Drives, Telling
 from lipsync_cli.tasks.dub_finish import finish
 from lipsync_cli.tasks.dub_pieces import render_pieces
-from lipsync_cli.tasks.dub_plan import Clip, Ready, make_ready, open_clip
+from lipsync_cli.tasks.dub_plan import Clip, Ready, make_ready, open_clip, preview_end
 from lipsync_cli.tasks.dub_request import DubRequest
 from lipsync_cli.tasks.dub_result import DubResult, chosen_faces, planned
 from lipsync_cli.tasks.dub_sync import SyncCheck
 from lipsync_cli.tasks.engines import ENGINES, load_engine
 
 LoadEngine = Callable[[str, str, Mapping[str, str]], DubEngine]  # name, device, options
+PREVIEWED_S = 60  # clips up to this length are measured before a preview too
 KEEP_LOOK_S = 60  # of a longer clip the look is kept when a dub fails, for the next try
 
 
@@ -128,7 +129,9 @@ def _dub(
     made, spent_s = len(plan.reel) - resumed, time.perf_counter() - started
     finished = finish(request, ready, settings, pieces, engine.spec.model, signer, progress)
     chosen = chosen_faces(ready)
-    before = sync.before(look, chosen)
+    # A preview is to be quick: a long clip is not measured for it.
+    quick = preview_end(request, ready.clip) is not None and ready.clip.info.duration > PREVIEWED_S
+    before = None if quick else sync.before(look, chosen)
     after = sync.after(request.target, look, chosen)
     answer = planned(request, ready, settings)
     return replace(

@@ -12,7 +12,7 @@ from lipsync_cli.core.errors import InputError, UsageError
 from lipsync_cli.core.progress import Progress
 from lipsync_cli.dubbing.look import Look, take_look
 from lipsync_cli.dubbing.plan import Plan, PlannedSegment, expect_lengths, make_plan, settle, whole_reel
-from lipsync_cli.dubbing.segments import Segment, read_segments
+from lipsync_cli.dubbing.segments import Mismatch, Segment, read_segments
 from lipsync_cli.dubbing.work import WorkFolder
 from lipsync_cli.media.picture import PictureSummary, picture_summary
 from lipsync_cli.media.probe import MediaInfo, probe, require_audio, require_video
@@ -115,27 +115,42 @@ def make_ready(
     """
     planned, wanted = lay_segments(request, clip)
     choices = [read_choice(segment.face or request.face) for segment in wanted]
-    folder = work.look(clip.picture.sha256)
+    until = preview_end(request, clip)
+    folder = work.look(clip.picture.sha256, until)
     known, started = folder.exists(), time.perf_counter()
-    look = take_look(clip.info, face_models(), folder, progress)
+    look = take_look(clip.info, face_models(), folder, progress, until)
     look_s = 0.0 if known else time.perf_counter() - started
     reel = whole_reel(look)
-    settled = []
-    for segment, asked in zip(planned, wanted, strict=True):
-        segment = replace(segment, end=reel.end if segment.end == clip.picture_end else segment.end)
+    settled, settled_choices = [], []
+    for segment, asked, choice in zip(planned, wanted, choices, strict=True):
+        if segment.start >= reel.end:
+            continue  # after the preview
+        if segment.end >= clip.picture_end or segment.end > reel.end:
+            segment = replace(segment, end=reel.end)
+        if until is not None:
+            segment = replace(segment, speech_end=min(segment.speech_end, segment.end))
         segment, reel = settle(
-            segment, reel, asked.mismatch or request.mismatch, whole_clip=request.segments is None
+            segment, reel, _mismatch(request, asked, until), whole_clip=request.segments is None
         )
         settled.append(segment)
-    if request.preview_s is not None:
-        reel = reel.until(reel.times[0] + request.preview_s)
-        settled = [
-            replace(s, end=min(s.end, reel.end), speech_end=min(s.speech_end, reel.end))
-            for s in settled
-            if s.start < reel.end
-        ]
+        settled_choices.append(choice)
     chosen = [
         replace(s, tracks=choose_faces(clip.info.path, look, choice, (s.start, s.end), measure))
-        for s, choice in zip(settled, choices[: len(settled)], strict=True)
+        for s, choice in zip(settled, settled_choices, strict=True)
     ]
     return Ready(clip, look, make_plan(look, reel, chosen), look_s)
+
+
+def preview_end(request: DubRequest, clip: Clip) -> Fraction | None:
+    """Where a preview ends that is shorter than the clip; None when all of it is wanted."""
+    if request.preview_s is None:
+        return None
+    end = clip.picture.first + request.preview_s
+    return end if end < clip.picture_end else None
+
+
+def _mismatch(request: DubRequest, asked: Segment, until: Fraction | None) -> Mismatch:
+    how = asked.mismatch or request.mismatch
+    return (
+        "hold" if until is not None and how == "error" else how
+    )  # what differs has been told; see lay_segments
