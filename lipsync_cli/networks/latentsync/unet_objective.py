@@ -199,21 +199,39 @@ class UNetObjective:
         data, wanted = recipe.data, 2 * recipe.frames
         self._train = clip_store(data.manifest, data.train, wanted, data.cache_gb)
         self._validate = clip_store(data.manifest, data.validate, wanted, 0)
-        self._ear: WhisperStates | None = None  # made where examples are: in worker processes
+        self._ear: WhisperStates | None = None
         self._heard: OrderedDict[str, Tensor] = OrderedDict()
 
     def build(self) -> TrainedUNet:
-        """Raises: UsageError when the crops are too small or nothing fits `trained`; WeightsError."""
+        """Raises: UsageError when the crops are too small, nothing fits `trained`, or networks do not fit each other;
+        WeightsError.
+        """
         recipe = self.recipe
         check_side(self._train, recipe.size_px)
+        self._ear = load_ear(
+            recipe.teachers.whisper
+        )  # before workers are started, to say in time what is missing
+        heard, wanted = self._ear.encoder.config.d_model, recipe.model.audio_width
+        if heard != wanted:
+            raise UsageError(
+                f"Whisper ({recipe.teachers.whisper}) gives {heard} numbers where the U-Net hears {wanted}.",
+                f"--set model.audio_width={heard}",
+            )
         unet = start_unet(recipe.model, recipe.start)
         choose_trained(unet, recipe.trained)
         if recipe.recompute:
             unet.recompute()
         loss = recipe.loss
-        wanted = {"sync": loss.sync, "picture": loss.picture, "movement": loss.movement}
-        names = [name for name, weight in wanted.items() if weight]
-        return TrainedUNet(unet, load_teachers(recipe.teachers, names, recompute=recipe.recompute), recipe)
+        weights = {"sync": loss.sync, "picture": loss.picture, "movement": loss.movement}
+        names = [name for name, weight in weights.items() if weight]
+        teachers = load_teachers(recipe.teachers, names, recompute=recipe.recompute)
+        for other in (teachers.syncnet, teachers.movement):
+            if other is not None and other.config.frames != recipe.frames:
+                raise UsageError(
+                    f"windows have {recipe.frames} frames where {type(other).__name__} sees {other.config.frames}.",
+                    f"--set frames={other.config.frames}",
+                )
+        return TrainedUNet(unet, teachers, recipe)
 
     def example(self, index: int) -> Batch:
         """A window of a clip, another of the same clip to look like, and what is heard; see `_window`."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lipsync_cli.core.errors import UsageError, WeightsError
 from lipsync_cli.core.progress import SILENT
+from lipsync_cli.hub import download
 from lipsync_cli.hub.model_folder import load_model_folder, read_weights
 from lipsync_cli.networks.blocks.lpips import load_lpips
 from lipsync_cli.networks.latentsync import unet_objective
@@ -276,12 +277,28 @@ def test_validation_is_the_same_every_time(objective):
     assert first == again and first["noise"] > 0
 
 
-def test_a_teacher_that_is_not_there_is_named_with_what_brings_it(objective, teachers):
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
+
+
+def test_a_teacher_that_is_not_there_is_named_with_what_brings_it(objective, teachers, empty_cache):
     with pytest.raises(WeightsError, match="model is not on this machine") as caught:
         objective(2, "teachers.lpips=lpips-vgg").build()
     assert caught.value.exit_code == 5 and caught.value.hint == "lipsync models pull lpips-vgg"
     with pytest.raises(WeightsError, match="where one of 'stable-syncnet' is needed"):
         objective(2, f"teachers.syncnet={teachers['videomae']}").build()
+
+
+def test_networks_that_do_not_fit_each_other_are_refused(objective, empty_cache):
+    with pytest.raises(UsageError, match="gives 16 numbers where the U-Net hears 24") as caught:
+        objective(1, "model.audio_width=24").build()
+    assert caught.value.hint == "--set model.audio_width=16"
+    with pytest.raises(UsageError, match="windows have 12 frames where StableSyncNet sees 16"):
+        objective(2, "frames=12").build()
+    with pytest.raises(WeightsError, match="whisper-tiny: the model is not on this machine") as caught:
+        objective(1, "teachers.whisper=whisper-tiny").build()
+    assert caught.value.hint == "lipsync models pull whisper-tiny"
 
 
 def test_crops_that_are_too_small_are_refused(objective):
