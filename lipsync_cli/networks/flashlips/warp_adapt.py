@@ -67,7 +67,8 @@ def adapt(
             group["lr"] = config.lr * min(1, (step + 1) / 10) * (1 - 0.9 * step / config.steps)
         frames = torch.randint(len(face.images), (config.batch,), generator=generator)
         # Among a random half, so that a frame is not always made of the same few.
-        hidden = too_near[frames] | (torch.rand(config.batch, len(times), generator=generator) < 0.5)
+        half = torch.rand(config.batch, len(times), generator=generator) < (0.5 if len(times) > 12 else 0.0)
+        hidden = too_near[frames] | half
         chosen = nearest(face.lips[frames], face.lips, hidden, config.references)
         references = editor.look(face.images[chosen], face.lips[chosen])
         drawn = editor(face.images[frames], face.holes[frames], references, face.lips[frames])

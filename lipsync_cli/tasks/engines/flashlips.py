@@ -41,6 +41,7 @@ REFERENCE_FRAMES = 64
 # What is heard is drawn so often and averaged: on s2 and s3 of GRID the opening then follows the seen one at 0.77 instead
 # of 0.71 (correlation), but the mouth moves 0.6 (its shape) to 0.94 times (its opening) as much.
 DRAWS, GAIN = 4, 1.1
+LEAST_FIT_S = 1.0  # of frames; in fewer there is nothing that is apart
 KEPT = 16  # adaptations, of 7 MB each
 
 
@@ -157,7 +158,7 @@ class FlashLipsEngine:
         """The editor, trained on the face for a while; a face that was met before is not trained on again."""
         editor = copy.deepcopy(self._network.editor)
         steps = self._adaptation.steps
-        if not steps or len(face.images) < 4:
+        if not steps or np.ptp(face.times_s) < LEAST_FIT_S:
             return editor
         kept = self._kept(face, seed)
         if kept is not None and kept.is_file():

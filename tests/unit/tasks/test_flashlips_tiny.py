@@ -159,3 +159,9 @@ def test_the_mouth_closes_softly_and_not_in_speech():
     share = closed_in_silence(lips, rest, speech)[:, 0]
     assert (share[15:25] == 1).all() and (share[:10] == 0).all() and (share[30:] == 0).all()
     assert (np.diff(share[9:15]) >= 0).all() and 0 < np.abs(np.diff(share)).max() < 0.6
+
+
+def test_a_glimpse_of_a_face_is_not_fitted_to(folder, cache):
+    crops, told = speaking(10), []
+    made(folder, "5", FaceDrive(crops), crops, tell=lambda *step: told.append(step))
+    assert told == [] and not cache.exists()
