@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lipsync_cli.audio.load import load_audio
+from lipsync_cli.audio.load import stream_audio
 from lipsync_cli.audio.voice import STEP_S, voice_activity
 from lipsync_cli.core.errors import InputError
 from lipsync_cli.dubbing.cutting import cut_crop
@@ -20,24 +20,49 @@ from lipsync_cli.media.probe import probe
 
 HOLD_S = 0.12  # a mouth does not shut in a shorter gap of the voice, nor before its last sound has died away
 MIN_SPEECH_S = 0.2
+BLOCK_S = 60.0  # of sound, read at once
 
 
-def sound_drive(path: Path, duration: Fraction) -> SoundDrive:
+def expect_speech(path: Path) -> None:
+    """Raises: InputError when a file's sound is unusable, empty, or no speech is heard anywhere in it."""
+    _speech(path, None)
+
+
+def sound_drive(path: Path, duration: Fraction, file: Path) -> SoundDrive:
     """The first `duration` seconds of a file's sound, from the start of its timeline; silence where it is shorter.
 
-    Raises: InputError when it is unusable, empty, or no speech is heard anywhere in it.
+    file: where the samples are kept, for they may be many; written anew.  Raises: as `expect_speech`.
     """
-    heard = load_audio(path, sample_rate_hz=SAMPLE_RATE_HZ, start=probe(path).start).samples
-    if not len(heard):
+    samples = new_array(file, np.dtype(np.float32), (math.ceil(duration * SAMPLE_RATE_HZ),))
+    speech = _speech(path, samples)
+    return SoundDrive(samples, speech_frames(speech, math.ceil(duration * MODEL_RATE)))
+
+
+def _speech(path: Path, samples: np.ndarray | None) -> np.ndarray:
+    """Whether a voice is heard in steps of 10 ms, (s,) bool; `samples` is filled as far as the sound goes."""
+    found, silent, written = [], True, 0
+    for block in stream_audio(path, sample_rate_hz=SAMPLE_RATE_HZ, block_s=BLOCK_S, start=probe(path).start):
+        activity = voice_activity(block.samples, SAMPLE_RATE_HZ)
+        found.append(activity.speech)
+        silent = silent and activity.is_silent
+        if samples is not None:
+            part = samples[written : written + len(block.samples)]
+            part[:] = block.samples[: len(part)]
+            written += len(part)
+    if not found:
         raise InputError(f"{path}: the sound is empty (0 s).", "give a file with speech")
-    activity = voice_activity(heard, SAMPLE_RATE_HZ)  # of all of it: a voice is told by what is around it
-    if activity.speech_s < MIN_SPEECH_S:
-        what = "only silence" if activity.is_silent else "only music or noise"
+    speech = np.concatenate(found)
+    if speech.sum() * STEP_S < MIN_SPEECH_S:
+        what = "only silence" if silent else "only music or noise"
         raise InputError(f"{path}: no speech is heard, {what}.", "give a file in which somebody speaks")
-    samples = np.zeros(math.ceil(duration * SAMPLE_RATE_HZ), np.float32)
-    heard = heard[: len(samples)]
-    samples[: len(heard)] = heard
-    return SoundDrive(samples, speech_frames(activity.speech, math.ceil(duration * MODEL_RATE)))
+    return speech
+
+
+def new_array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros on disk, mapped into memory. A file of that name goes; arrays that map it stay what they are."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def speech_frames(speech: np.ndarray, count: int) -> np.ndarray:
@@ -50,18 +75,16 @@ def speech_frames(speech: np.ndarray, count: int) -> np.ndarray:
     return np.any(padded.reshape(count, steps), axis=1)
 
 
-def face_drive(path: Path, look: Look, engine: DubEngine, duration: Fraction, folder: Path) -> FaceDrive:
-    """The face that a video shows longest, on the 25 Hz grid from its first picture on, cut out for an engine.
+def face_drive(path: Path, look: Look, engine: DubEngine, duration: Fraction, file: Path) -> FaceDrive:
+    """The face that a video shows longest, on the 25 Hz grid from its start on, cut out for an engine.
 
-    folder: where the crops are kept, for they may be many.  Raises: InputError when no face is seen.
+    file: where the crops are kept, for they may be many; written anew.  Raises: InputError when no face is seen.
     """
     track = driving_track(path, look)
-    zero = look.times[0]
+    zero = probe(path).start  # what is heard with it counts from there too
     times_s = np.array([float(look.times[n] - zero) for n in track.numbers])
     grid_s = np.arange(math.ceil(duration * MODEL_RATE)) / float(MODEL_RATE)
-    rows = (
-        np.abs(times_s[None] - grid_s[:, None]).argmin(1) if len(times_s) < 2 else _nearest(times_s, grid_s)
-    )
+    rows = np.searchsorted((times_s[1:] + times_s[:-1]) / 2, grid_s, side="right")  # the nearest
     seen = np.abs(times_s[rows] - grid_s) <= 1.5 / float(MODEL_RATE)
     if not seen.any():
         raise InputError(
@@ -70,15 +93,15 @@ def face_drive(path: Path, look: Look, engine: DubEngine, duration: Fraction, fo
     rows, grid_s = rows[seen], grid_s[seen]
     matrices = align_track(engine, track, times_s, np.arange(len(times_s)))
     side_px = engine.spec.side_px
-    folder.mkdir(parents=True, exist_ok=True)
-    images = np.memmap(folder / "driver.rgb", np.uint8, "w+", shape=(len(rows), side_px, side_px, 3))
+    images = new_array(file, np.dtype(np.uint8), (len(rows), side_px, side_px, 3))
     wanted: dict[int, list[int]] = {}
     for at, row in enumerate(rows):
         wanted.setdefault(int(track.numbers[row]), []).append(at)
+    last = max(wanted)
     for number, native in enumerate(read_native(path)):
         for at in wanted.get(number, ()):
             images[at] = cut_crop(native.picture, matrices[rows[at]], side_px)
-        if number >= max(wanted):
+        if number >= last:
             break
     points = landmarks_in_crops(track.landmarks[rows], matrices[rows])
     return FaceDrive(Crops(images, points, grid_s))
@@ -89,7 +112,3 @@ def driving_track(path: Path, look: Look) -> FaceTrack:
     if not look.tracks:
         raise InputError(f"{path}: no face is seen.", "give a video of one person speaking")
     return max(look.tracks, key=lambda track: len(track.numbers))
-
-
-def _nearest(times_s: np.ndarray, wanted_s: np.ndarray) -> np.ndarray:
-    return np.searchsorted((times_s[1:] + times_s[:-1]) / 2, wanted_s, side="right")

@@ -1,7 +1,7 @@
 """The first pass: where every face is in every picture of a clip, kept on disk so that memory stays flat.
 
-Landmarks are written as they are read and mapped back in, 4 kB a face and picture; a look that is complete is not
-taken again.
+Landmarks are written as they are read, 4 kB a face and picture, and looked up where they are needed; a look that is
+complete is not taken again.
 """
 
 from __future__ import annotations
@@ -43,18 +43,31 @@ _ROW = np.dtype(
 )
 
 
+class Landmarks:
+    """Landmarks of n pictures in a file, (n, 478, 2) float32: only what is asked for comes into memory, as a copy."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path, self._shape = path, (count, NUM_POINTS, 2)
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.array(np.memmap(self._path, np.float32, "r", shape=self._shape)[rows])
+
+
 @dataclass(frozen=True, eq=False)
 class FaceTrack:
     """One face through one shot; n pictures, in order.
 
     numbers: (n,) of the pictures, from 0.  landmarks: (n, 478, 2) float32, pixels of the upright picture at full size,
-    mapped from disk.  scores: (n,) 0…1, that this is a face.  yaw_deg: (n,).  covered: (n,) bool, see `cover`.
+    on disk.  scores: (n,) 0…1, that this is a face.  yaw_deg: (n,).  covered: (n,) bool, see `cover`.
     """
 
     id: int
     shot: int
     numbers: np.ndarray
-    landmarks: np.ndarray
+    landmarks: Landmarks | np.ndarray
     scores: np.ndarray
     yaw_deg: np.ndarray
     covered: np.ndarray
@@ -90,7 +103,8 @@ class Look:
 
     def _outline(self, track: FaceTrack) -> Track:
         every = slice(None, None, 5) if len(track.numbers) > 10 else slice(None)
-        boxes = np.stack([box_of(points) for points in track.landmarks[every]])
+        rows = range(len(track.numbers))[every]
+        boxes = np.stack([box_of(track.landmarks[row]) for row in rows])
         return Track(track.id, track.shot, tuple(self.times[n] for n in track.numbers[every]), boxes)
 
 
@@ -217,8 +231,7 @@ def _load(folder: Path) -> Look:
 
 def _load_track(folder: Path, track_id: int, shot: int) -> FaceTrack:
     rows = np.fromfile(_file(folder, track_id, "rows"), _ROW)
-    shape = (len(rows), NUM_POINTS, 2)
-    points = np.memmap(_file(folder, track_id, "points"), np.float32, mode="r", shape=shape)
+    points = Landmarks(_file(folder, track_id, "points"), len(rows))
     return FaceTrack(
         track_id, shot, rows["number"], points, rows["score"], rows["yaw_deg"], covered(rows["skin"])
     )

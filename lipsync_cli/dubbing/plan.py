@@ -165,13 +165,18 @@ def _fit(look: Look, track: FaceTrack, rows: np.ndarray) -> tuple[np.ndarray, np
     return fit, why
 
 
+_ROWS = 2000
 _LIPS = (0, 17, 61, 291)  # top, bottom and corners of the outer lips
 
 
 def _inside(look: Look, track: FaceTrack, rows: np.ndarray) -> np.ndarray:
     """Whether the lips lie in the picture."""
-    lips = track.landmarks[:, _LIPS][rows]  # in this order: an hour's landmarks are 340 MB
-    return np.all((lips >= 0) & (lips <= np.array(look.size_px) - 1), axis=(1, 2))
+    inside = np.zeros(len(rows), bool)
+    for first in range(0, len(rows), _ROWS):  # an hour's landmarks are 340 MB
+        part = slice(first, first + _ROWS)
+        lips = track.landmarks[rows[part]][:, _LIPS]
+        inside[part] = np.all((lips >= 0) & (lips <= np.array(look.size_px) - 1), axis=(1, 2))
+    return inside
 
 
 def _runs(face: np.ndarray, owner: np.ndarray, jumps: np.ndarray) -> Iterator[Run]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lipsync_cli.core.errors import UsageError
 from lipsync_cli.core.progress import Progress
-from lipsync_cli.dubbing.drive import driving_track, face_drive, sound_drive
+from lipsync_cli.dubbing.drive import driving_track, expect_speech, face_drive, sound_drive
 from lipsync_cli.dubbing.engine import Drive, DubEngine
 from lipsync_cli.dubbing.look import Look, take_look
 from lipsync_cli.dubbing.plan import PlannedSegment
@@ -35,14 +35,15 @@ class Drives:
                     )
                 driving_track(segment.speech, self._look(segment.speech))
             else:
-                sound_drive(segment.speech, segment.speech_end - segment.start)
+                expect_speech(segment.speech)
 
     def make(self, segment: PlannedSegment) -> Drive:
         length = segment.speech_end - segment.start
+        file = self._work.driver / f"{round(1000 * segment.start)}ms"
         if not segment.by_video:
-            return sound_drive(segment.speech, length)
+            return sound_drive(segment.speech, length, file.with_suffix(".f32"))
         look = self._look(segment.speech)
-        return face_drive(segment.speech, look, self._engine, length, self._work.driver)
+        return face_drive(segment.speech, look, self._engine, length, file.with_suffix(".rgb"))
 
     def _look(self, path: Path) -> Look:
         if path not in self._looks:
