@@ -1,7 +1,7 @@
 """What the dubbing pipeline asks of a network: aligned crops and a drive in, crops with a new mouth out.
 
 The pipeline knows shots, tracks, files and source pixels; an engine knows none of them. It is used like this, once per
-segment: `align` the track's landmarks, `prepare` with frames of the face and what drives the mouth, `generate` window
+segment and face: `align` the track's landmarks, `prepare` with frames of the face and what drives the mouth, `generate` window
 after window in order of time, `release`. Every engine passes tests/contract/test_engines.py.
 
 Shapes: N frames, S = `spec.side_px`, 478 landmarks (face mesh v2). Times are seconds from the start of the segment.
@@ -26,7 +26,7 @@ class EngineSpec:
 
     name: as in `--engine`.  model: of the weights, name and SHA-256, for the record.  side_px: of its crops.
     drives: "audio", "video" or both.  window_frames: at most so many go into one `generate`.  overlap_frames: so many
-    of them were the last of the window before; the pipeline cross-fades the two answers.
+    of them, or more in the last window, were the last of the window before; the pipeline cross-fades the two answers.
     any_rate: takes frames at any times; otherwise they are 1/25 s apart, on the segment's own 25 Hz grid.
     reference_frames: how many frames of the face, spread over the track, `prepare` can make use of.
     """
@@ -43,7 +43,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Aligned crops of one face.
+    """Aligned crops of one face. Landmarks of frames to edit are steadied over time, by a few hundredths of a second.
 
     images: (N, S, S, 3) uint8 RGB.  landmarks: (N, 478, 2) float32, crop pixels.  times_s: (N,) float64, ascending.
     """
@@ -98,7 +98,8 @@ class DubEngine(Protocol):
     def generate(self, crops: Crops) -> np.ndarray:
         """The same crops with the mouth of the drive at their times: (N, S, S, 3) uint8, 1 ≤ N ≤ window_frames.
 
-        Windows come in order of time. What lies outside the mouth may differ from what came in: the pipeline does not
+        Windows come in order of time. The answer follows from what was prepared and this window alone: a killed run
+        goes on at a later window, and must give the same frames. What lies outside the mouth may differ from what came in: the pipeline does not
         take it.
         """
         ...
