@@ -55,7 +55,7 @@ def read_choice(text: str) -> FaceChoice:
 def choose_faces(
     clip: Path, look: Look, choice: FaceChoice, span: tuple[Fraction, Fraction], measure: Measure
 ) -> tuple[int, ...]:
-    """Ids of the tracks to edit between two container times, no two of them at once.
+    """Ids of the tracks to edit between two container times, no two of them at once; none when none is seen then.
 
     measure: compares the faces with the clip's own sound; called only where faces are seen together.
     Raises: InputError when there is no face, none fits, or several do and nothing decides.
@@ -70,12 +70,6 @@ def choose_faces(
     except InputError as error:
         raise InputError(f"{clip}: {error.message}", error.hint) from None
     tracks = [track for track in look.tracks if track.id in meant and _seen(look, track, span)]
-    if not tracks:
-        start_s, end_s = (float(time) for time in span)
-        raise InputError(
-            f"{clip}: no chosen face is seen between {start_s:.1f} s and {end_s:.1f} s.",
-            f"lipsync dub '{clip}' --dry-run",
-        )
     named = {track.id: track for track in outlines}
     chosen: list[int] = []
     for shot in sorted({track.shot for track in tracks}):

@@ -138,6 +138,12 @@ def make_ready(
         replace(s, tracks=choose_faces(clip.info.path, look, choice, (s.start, s.end), measure))
         for s, choice in zip(settled, settled_choices, strict=True)
     ]
+    if not any(segment.tracks for segment in chosen):
+        start_s, end_s = float(chosen[0].start), float(chosen[-1].end)
+        raise InputError(
+            f"{request.clip}: no chosen face is seen between {start_s:.1f} s and {end_s:.1f} s.",
+            f"lipsync dub '{request.clip}' --dry-run",
+        )
     return Ready(clip, look, make_plan(look, reel, chosen), look_s)
 
 

@@ -213,6 +213,34 @@ def test_a_face_lost_midway_is_told_and_passes_through(tmp_path, speech, engine,
     assert all(np.array_equal(a, b) for a, b in zip(before[10][1], after[10][1], strict=True))
 
 
+def test_a_voice_off_screen_leaves_the_picture_alone(tmp_path, speech, engine, unmeasured, capsys):
+    """In a list of segments, one in which no face is seen is heard, and nothing more."""
+    grey = np.full_like(faces(), 96)
+    clip = write_pictures(tmp_path / "clip.mkv", [faces()] * 10 + [grey] * 10)
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"start,end,audio,on_length_mismatch\n0,0.4,{speech},cut\n0.44,0.8,{speech},cut\n")
+    run(clip, "--segments", listed, "--json", "--quiet")
+    result = told(capsys)
+    assert [part["faces"] for part in result["segments"]] == [[0], []]
+    assert result["passed"]["no face"] >= 9
+    listed.write_text(f"start,end,audio,on_length_mismatch\n0.44,0.8,{speech},cut\n")
+    run(clip, "--segments", listed, "--overwrite", code=3)
+    assert "no chosen face is seen between 0.4 s and 0.8 s" in capsys.readouterr().err
+
+
+@pytest.mark.real
+def test_a_phones_clip_of_a_variable_rate_keeps_its_times(tmp_path, engine, unmeasured):
+    clip = ROOT.parent / "shared" / "clips" / "wild" / "talk4.mp4"
+    if not clip.exists():
+        pytest.skip("the real clips are not here")
+    out = tmp_path / "out.mp4"
+    engine.spec = ON_THE_GRID
+    run(clip, "--audio", clip, "--out", out, "--preview", "2", "--quiet")
+    times = [native.time for native in read_native(out)]
+    assert times == [native.time for native in read_native(clip, end=times[-1] + Fraction(1, 1000))]
+    assert 40 <= len(times) <= 46
+
+
 # ---------------------------------------------------------------- whose face
 
 
