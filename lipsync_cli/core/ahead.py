@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
@@ -12,10 +12,11 @@ Item = TypeVar("Item")
 _END = object()
 
 
-def read_ahead(items: Iterable[Item], size: int) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], size: int, on_stop: Callable[[], None] | None = None) -> Iterator[Item]:
     """The same items in the same order, up to `size` of them made before they are asked for.
 
-    An exception of the source is raised here, after the items before it.  A reader that stops early stops the source.
+    An exception of the source is raised here, after the items before it.  A reader that stops early stops the source
+    at its next item, for which this waits.  on_stop: called before that, for a source that can stop sooner.
     """
     queue: Queue = Queue(size)
     stopped = threading.Event()
@@ -50,6 +51,8 @@ def read_ahead(items: Iterable[Item], size: int) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
+        if on_stop is not None:
+            on_stop()
         while thread.is_alive():
             try:
                 queue.get_nowait()

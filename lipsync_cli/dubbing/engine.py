@@ -1,8 +1,8 @@
 """What the dubbing pipeline asks of a network: aligned crops and a drive in, crops with a new mouth out.
 
 The pipeline knows shots, tracks, files and source pixels; an engine knows none of them. It is used like this, once per
-segment and face: `align` the track's landmarks, `prepare` with frames of the face and what drives the mouth, `generate` window
-after window in order of time, `release`. Every engine passes tests/contract/test_engines.py.
+segment and face: `align` the track's landmarks, `prepare` with frames of the face and what drives the mouth, `generate`
+window after window in order of time, `release`. Every engine passes tests/contract/test_engines.py.
 
 Shapes: N frames, S = `spec.side_px`, 478 landmarks (face mesh v2). Times are seconds from the start of the segment.
 """
@@ -99,8 +99,8 @@ class DubEngine(Protocol):
         """The same crops with the mouth of the drive at their times: (N, S, S, 3) uint8, 1 ≤ N ≤ window_frames.
 
         Windows come in order of time. The answer follows from what was prepared and this window alone: a killed run
-        goes on at a later window, and must give the same frames. What lies outside the mouth may differ from what came in: the pipeline does not
-        take it.
+        goes on at a later window, and must give the same frames. What lies outside the mouth may differ from what came
+        in: the pipeline does not take it.
         """
         ...
 

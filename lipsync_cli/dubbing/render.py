@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,7 +59,14 @@ def render(job: Job, start: int = 0) -> Iterator[tuple[int, NativeFrame, av.Vide
     Decoding, the network and pasting each have a thread. Beginning at another position gives the same pictures.
     Raises: InputError for damaged files and drives without speech or face; ResourceError when memory runs out.
     """
-    for edited in read_ahead(_edit(job, start), AHEAD_FRAMES):
+    stopped = threading.Event()
+
+    def tell(what: str, done: int, total: int) -> None:
+        if stopped.is_set():  # a minute's adaptation must not outlive the wish to stop
+            raise InterruptedError
+        job.tell(what, done, total)
+
+    for edited in read_ahead(_edit(replace(job, tell=tell), start), AHEAD_FRAMES, stopped.set):
         picture = edited.native.picture
         if edited.mouth is not None:
             picture = _pasted(picture, edited.mouth, job.look.size_px)

@@ -126,6 +126,7 @@ def _provenance(request: DubRequest, ready: Ready, model: str) -> Provenance:
 def _options(request: DubRequest) -> Mapping[str, object]:
     return {
         "adapt": request.adapt,
+        "engine_options": dict(request.engine_options),
         "face": request.face,
         "on_length_mismatch": request.mismatch,
         "preview_s": None if request.preview_s is None else float(request.preview_s),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -189,3 +193,20 @@ def test_a_network_of_25_hertz_keeps_time_at_the_sources_own_rate(tmp_path, rate
         assert green == pytest.approx(float(look.times[position]) * 40, abs=15)
     times_s = np.unique(np.concatenate(engine.windows))
     assert np.allclose(np.diff(times_s), 0.04)
+
+
+def test_an_interrupt_ends_a_long_preparation(clip):
+    """As when somebody presses Ctrl-C while the engine is fitted to the face."""
+
+    class Slow(PaintEngine):
+        def prepare(self, references, drive, seed, tell):
+            super().prepare(references, drive, seed, tell)
+            for step in range(6000):
+                time.sleep(0.01)
+                tell("fitting", step, 6000)
+
+    started = time.perf_counter()
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(render(job(clip, Slow())))
+    assert time.perf_counter() - started < 20
