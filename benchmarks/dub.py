@@ -174,7 +174,7 @@ def report(row: dict) -> str:
     limit = row["decode_and_encode"]
     cpu_s = sum(row["stages_cpu_s"][stage] for stage in STAGES[:3])
     lines = [
-        f"{row['seconds'] / 60:.0f} min: {row['frames_per_s']:.1f} frames/s by the clock,"
+        f"{row['seconds'] / 60:.1f} min: {row['frames_per_s']:.1f} frames/s by the clock,"
         f" {CORES * row['frames'] / cpu_s:.1f} if both cores were free;"
         f" rendering alone {row['rendered_frames_per_s']:.1f};"
         f" beyond decode + encode, all but the networks takes {row['overhead']:.2f}× as much again;"

@@ -375,8 +375,10 @@ def test_an_existing_output_is_kept(clip, speech, engine, unmeasured, capsys, ex
     assert kept.stat().st_size > 100
 
 
-@pytest.mark.parametrize("at", ["prepare", "generate"])
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [("prepare", MemoryError()), ("generate", RuntimeError("DefaultCPUAllocator: can't allocate memory"))],
+)
 def test_running_out_of_memory_says_what_to_lower(
     clip, speech, engine, unmeasured, capsys, monkeypatch, at, error
 ):
