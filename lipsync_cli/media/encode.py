@@ -79,7 +79,9 @@ def fitted(picture: av.VideoFrame, settings: EncodeSettings) -> av.VideoFrame:
     """`picture` itself, or converted to the format, matrix and range of the settings."""
     if picture.format.name == settings.pixel_format:
         return picture
+    # One thread: with several, swscale spoils the chroma of 16-bit R'G'B' where their slices meet, now and then.
     return picture.reformat(
+        threads=1,
         format=settings.pixel_format,
         src_colorspace=int(picture.colorspace),
         dst_colorspace=settings.colour.matrix,
