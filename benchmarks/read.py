@@ -123,7 +123,7 @@ def _watch(command: list[str], out: Path, kill_at: int | None) -> list[float]:
     while run.poll() is None:
         time.sleep(0.5)
         memory.append(_memory_mb(run.pid))
-        if kill_at is not None and out.is_dir() and len(os.listdir(out)) >= kill_at:
+        if kill_at is not None and out.is_dir() and len(list(out.glob("*.read.json"))) >= kill_at:
             run.send_signal(signal.SIGKILL)
             run.wait()
     return memory[:-1]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from multiprocessing import connection, get_context
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from lipsync_cli.core.errors import LipsyncError, ResourceError
 from lipsync_cli.faces.follow import FaceReader, FaceSource
 from lipsync_cli.tasks.read_mouths import ClipEnd, MouthSource, Piece, mouth_pieces
 
+TRIM_EVERY = 50  # clips
 Said = Piece | ClipEnd | LipsyncError  # what is found in a clip, one after the other; the last two end it
 
 
@@ -38,6 +42,16 @@ def _from_here(clips: Sequence[Path], source: MouthSource) -> Iterator[tuple[int
     for number, clip in enumerate(clips):
         for said in _said(clip, source):
             yield number, said
+        if number % TRIM_EVERY == 0:
+            _trim_memory()
+
+
+def _trim_memory() -> None:
+    """Give freed memory back to the system: glibc keeps scraps of it, 30 kB more with every clip."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim:
+            trim(0)
 
 
 def _said(clip: Path, source: MouthSource) -> Iterator[Said]:
@@ -107,10 +121,12 @@ def _work(pipe: connection.Connection, source: MouthSource) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and ends its workers
     cv2.setNumThreads(1)
     source = replace(source, faces=_LoadedOnce(source.faces))
-    while True:
+    for number in count():
         try:
             clip = pipe.recv()
             for said in _said(clip, source):
                 pipe.send(said)
+            if number % TRIM_EVERY == 0:
+                _trim_memory()
         except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent has gone
             return
