@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lipsync_cli.core.device import resolve_device
@@ -19,7 +20,7 @@ from lipsync_cli.core.output import atomic_path
 from lipsync_cli.dubbing.engine import Crops, Drive, EngineSpec, FaceDrive, SoundDrive, Tell
 from lipsync_cli.faces.mouth import mouth_mask
 from lipsync_cli.hub.checksums import read_sums
-from lipsync_cli.hub.model_folder import WEIGHTS_NAME, load_model_folder
+from lipsync_cli.hub.model_folder import WEIGHTS_NAME, load_model_folder, read_weights
 from lipsync_cli.networks.blocks.lpips import LPIPS, load_lpips
 from lipsync_cli.networks.flashlips.mesh_lips import rest_of
 from lipsync_cli.networks.flashlips.sample import hear, sample_lips
@@ -161,9 +162,8 @@ class FlashLipsEngine:
         if not steps or np.ptp(face.times_s) < LEAST_FIT_S:
             return editor
         kept = self._kept(face, seed)
-        if kept is not None and kept.is_file():
-            state = torch.load(kept, map_location=self._device, weights_only=True)
-        else:
+        state = None if kept is None else _kept_state(kept)
+        if state is None:
             state = self._train(editor, face, seed, tell)
             if kept is not None:
                 _keep(state, kept)
@@ -192,15 +192,23 @@ class FlashLipsEngine:
         told = hashlib.sha256(f"{self.spec.model} {self._adaptation.steps} {seed} {AdaptConfig()}".encode())
         for part in (face.images, face.holes, face.lips):
             told.update(part.cpu().numpy().tobytes())
-        return self._adaptation.cache / f"{told.hexdigest()[:32]}.pt"
+        return self._adaptation.cache / f"{told.hexdigest()[:32]}.safetensors"
+
+
+def _kept_state(path: Path) -> dict[str, Tensor] | None:
+    """A finished adaptation; None when there is none, or a damaged one, which is then made again."""
+    try:
+        return read_weights(path) if path.is_file() else None
+    except WeightsError:
+        return None
 
 
 def _keep(state: dict[str, Tensor], path: Path) -> None:
     """Store an adaptation; the oldest beyond KEPT are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-    newest = sorted(path.parent.glob("*.pt"), key=lambda file: file.stat().st_mtime, reverse=True)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+    newest = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
     for old in newest[KEPT:]:
         old.unlink(missing_ok=True)
 

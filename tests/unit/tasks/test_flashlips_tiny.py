@@ -80,13 +80,16 @@ def made(folder: str, adapt: str, drive, crops: Crops | None = None, tell=nothin
 def test_what_was_fitted_is_kept_and_gives_the_same_frames(folder, cache):
     drive, told = FaceDrive(speaking()), []
     first = made(folder, "4", drive, tell=lambda *step: told.append(step))
-    assert told == [("fitting to the face", n, 4) for n in range(5)] and len(list(cache.glob("*.pt"))) == 1
+    assert (
+        told == [("fitting to the face", n, 4) for n in range(5)]
+        and len(list(cache.glob("*.safetensors"))) == 1
+    )
     told.clear()
     assert (
         np.array_equal(made(folder, "4", drive, tell=lambda *step: told.append(step)), first) and told == []
     )
     made(folder, "3", drive)
-    assert len(list(cache.glob("*.pt"))) == 2  # another length of fitting is another one
+    assert len(list(cache.glob("*.safetensors"))) == 2  # another length of fitting is another one
 
 
 def test_without_fitting_nothing_is_kept(folder, cache):
@@ -165,3 +168,11 @@ def test_a_glimpse_of_a_face_is_not_fitted_to(folder, cache):
     crops, told = speaking(10), []
     made(folder, "5", FaceDrive(crops), crops, tell=lambda *step: told.append(step))
     assert told == [] and not cache.exists()
+
+
+def test_a_damaged_adaptation_is_made_again(folder, cache):
+    first = made(folder, "2", FaceDrive(speaking()))
+    (kept,) = cache.glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert np.array_equal(made(folder, "2", FaceDrive(speaking())), first)
+    assert kept.stat().st_size > 1000
