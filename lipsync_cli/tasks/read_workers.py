@@ -16,7 +16,7 @@ from lipsync_cli.core.errors import LipsyncError, ResourceError
 from lipsync_cli.faces.follow import FaceReader, FaceSource
 from lipsync_cli.tasks.read_mouths import ClipEnd, MouthSource, Piece, mouth_pieces
 
-TRIM_EVERY = 50  # clips
+TRIM_EVERY = 10  # clips
 Said = Piece | ClipEnd | LipsyncError  # what is found in a clip, one after the other; the last two end it
 
 
