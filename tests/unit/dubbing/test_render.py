@@ -195,7 +195,15 @@ def test_a_network_of_25_hertz_keeps_time_at_the_sources_own_rate(tmp_path, rate
     assert np.allclose(np.diff(times_s), 0.04)
 
 
-def test_an_interrupt_ends_a_long_preparation(clip):
+@pytest.fixture
+def ctrl_c():
+    """Where the tests run in the background, Ctrl-C is ignored; here it is heard."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_a_long_preparation(clip, ctrl_c):
     """As when somebody presses Ctrl-C while the engine is fitted to the face."""
 
     class Slow(PaintEngine):
