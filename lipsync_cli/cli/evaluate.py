@@ -261,7 +261,8 @@ def _as_dub_text(scores: DubScores) -> str:
         [
             table(columns, [_dub_row(clip) for clip in scores.clips]),
             f"{len(scores.clips)} clips, {scores.engine}, adapt {scores.adapt}\n"
-            + table(("", "value"), [(name, str(value)) for name, value in means]),
+            # without --sound nothing was driven by it
+            + table(("", "value"), [(name, str(value)) for name, value in means if "nan" not in str(value)]),
         ]
     )
 
